@@ -1,0 +1,1 @@
+"""LLMCap: a fuse for LLM spend, as a mitmproxy addon."""

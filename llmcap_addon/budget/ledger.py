@@ -1,0 +1,192 @@
+"""The ledger: what a store must do, and every transition a reservation can make.
+
+A call's money moves in two phases. `reserve` sets its bound aside (pending) or refuses; `extend` sets more aside while
+a stream runs; then exactly one of `settle` (post what it cost, release the rest), `void` (nothing was billed) or
+`expire` (its process died: post all that was reserved) ends it. The reserve step may refuse, the settle step never.
+
+    state     reserve   extend    settle   void     expire
+    –         pending   –         –        –        –
+    pending   –         pending   posted   voided   posted
+    posted    –         refused   no-op    no-op    no-op
+    voided    –         refused   no-op    no-op    no-op
+    refused   (a row of its own, written by `record_refusal`; it never held money)
+
+What must hold after every operation, in every store: for each balance `posted + pending ≤ limit` at each admission and
+extension, and posted and pending equal the sums over the ledger's rows that are charged to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from llmcap_addon.money import Nanousd
+from llmcap_addon.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One balance that a call counts against: a cap, for one scope, in one period, with the limit of the moment."""
+
+    cap: str
+    """The cap's name, for people."""
+    key: str
+    """The cap's identity: its name and a digest of what it counts (match, each, per), not of its limit."""
+    scope: str
+    """The labels' values that the cap counts apart; empty when it counts all together."""
+    period: str
+    """The period's identity: its kind and its start ("day:1763852400000", "ever", "run:…")."""
+    starts_at_ms: int
+    """Unix time in milliseconds; calls begun before it are not of this period."""
+    resets_at_ms: int | None
+    limit: Nanousd
+    match: tuple[tuple[str, str], ...] = ()
+    """What the cap matches, as (label, glob), the scope's own labels included: to find the rows of a new balance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What a cap holds for one scope and period."""
+
+    charge: Charge
+    posted: Nanousd
+    pending: Nanousd
+
+    @property
+    def remaining(self) -> Nanousd:
+        """Limit minus posted and pending; never below 0."""
+        return max(0, self.charge.limit - self.posted - self.pending)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a ledger row says of a call when it begins. Holds no prompt, no completion, no key."""
+
+    id: str
+    started_at_ms: int
+    host: str
+    provider: str
+    model: str
+    client: str
+    dialect: str
+    streamed: bool
+    marks: frozenset[str] = frozenset()
+    """Of `MARKS`."""
+
+
+MARKS = ("estimated", "cut", "overrun", "assumed", "shortened", "expired", "failed")
+"""What a row may be marked with: counted by us from above, cut at the cap, cost more than was reserved, priced with
+an assumed card, sent with a lowered answer limit, posted in full for a process that died, ended in the provider's
+error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a call ended."""
+
+    cost: Nanousd
+    usage: Usage
+    settled_at_ms: int
+    marks: frozenset[str] = frozenset()
+    """Added to the entry's; `overrun` is added by the store when cost exceeds what was reserved."""
+    status: int = 0
+    """The response's HTTP status; 0 when there was none."""
+    model: str = ""
+    """The model the response named, when it differs."""
+    note: str = ""
+    """One line for people: why it was estimated, what the provider's error was called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The money is set aside."""
+
+    balances: tuple[Balance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """The money does not fit; nothing was changed."""
+
+    balances: tuple[Balance, ...]
+    """Every balance the call counts against, as they stand."""
+    lacking: tuple[Balance, ...]
+    """Those of them it does not fit in; at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One ledger row, read back."""
+
+    entry: Entry
+    state: str
+    """"pending", "posted", "voided" or "refused"."""
+    reserved: Nanousd
+    """Set aside now; 0 once it has ended."""
+    cost: Nanousd
+    """Posted; 0 while pending."""
+    usage: Usage = field(default_factory=Usage)
+    marks: frozenset[str] = frozenset()
+    status: int = 0
+    settled_at_ms: int | None = None
+    note: str = ""
+    caps: tuple[str, ...] = ()
+    """Names of the caps it was charged to (for a refused call: that refused it)."""
+
+
+class Store(Protocol):
+    """Where balances and rows live. Every method is one atomic operation; all raise StoreError when it can't be done.
+
+    Methods are coroutines because a store may be a network away; none blocks the event loop.
+    """
+
+    async def reserve(self, entry: Entry, charges: Sequence[Charge], amount: Nanousd) -> Reserved | Short:
+        """Set `amount` (> 0) aside in every charge's balance and write the pending row, or change nothing.
+
+        A balance seen for the first time is first made from the rows of its period that match it, pending ones too,
+        so that a cap that is new, renamed or changed counts what was already spent. No charges: always Reserved.
+        """
+        ...
+
+    async def extend(
+        self, entry_id: str, charges: Sequence[Charge], amount: Nanousd, at_least: Nanousd
+    ) -> Nanousd:
+        """Set up to `amount` more aside in all the balances of a pending call; gives what was granted.
+
+        All of `amount` if it fits under every one of `charges` (the caps of this moment, for the call's own start),
+        else what fits if that is at least `at_least` (> 0), else 0 and nothing changes. A charge that the row does not
+        have yet (a cap added since) is first made as in `reserve`. 0 for a call that is no longer pending.
+        """
+        ...
+
+    async def settle(self, entry_id: str, settlement: Settlement) -> bool:
+        """Post the cost and release the rest, whatever the limits are; False if it had ended before (nothing changes).
+
+        A row that `expire` posted meanwhile is corrected upwards when the cost is higher, never downwards.
+        """
+        ...
+
+    async def void(self, entry_id: str, settled_at_ms: int, status: int, note: str) -> bool:
+        """Release all: nothing was billed. False if it had ended before."""
+        ...
+
+    async def record_refusal(self, entry: Entry, caps: Sequence[str], note: str) -> None:
+        """Write the row of a call that was not forwarded."""
+        ...
+
+    async def balances(self, charges: Sequence[Charge]) -> tuple[Balance, ...]:
+        """Read how these balances stand; one never seen is worked out from the rows, and nothing is written."""
+        ...
+
+    async def rows(self, since_ms: int = 0, limit: int | None = None) -> tuple[Row, ...]:
+        """Read rows begun at or after a time, oldest first; with `limit`, the newest so many."""
+        ...
+
+    async def heartbeat(self, now_ms: int) -> int:
+        """Renew this process's lease and expire the reservations of processes whose lease is over; gives how many."""
+        ...
+
+    async def close(self) -> None:
+        """Release what the process holds; settled money stays."""
+        ...

@@ -1,0 +1,87 @@
+"""Call: what a request says about the money it may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmcap_addon.usage import Terms
+
+DEFAULT_SERVER_TURNS = 8
+"""Passes of the model we assume for server-side tools when a request sets no bound on them.
+
+Providers publish none; eight is above what a web search or a code run is seen to take.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One image, document, audio or video part whose data stands in the request's body."""
+
+    kind: Literal["image", "document", "audio", "video"]
+    size_bytes: int
+    """Of the decoded data."""
+    width_px: int | None = None
+    """None when the header could not be read; then the provider's maximum is assumed."""
+    height_px: int | None = None
+    detail: str = ""
+    """OpenAI's `detail` or Google's media resolution, lower case; empty when unset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the body shows of a call's input, as far as it moves the bound."""
+
+    texts: tuple[str, ...] = field(default=(), repr=False)
+    """Every text the model may read (keys and values), for the tokenizer. Never logged, never stored."""
+    text_bytes: int = 0
+    """Bytes of `texts` in UTF-8, or in NFKC where that is longer: an upper bound on their tokens."""
+    messages: int = 0
+    blocks: int = 0
+    tool_bytes: int = 0
+    """The part of `text_bytes` that describes tools: providers render it anew, somewhat longer."""
+    provider_tools: int = 0
+    """Tools that the provider defines itself (bash, editor, computer …): their text is not in the body."""
+    media: tuple[Media, ...] = ()
+    opaque: bool = False
+    """True when some input is not in the body (a file id, a URL, a stored conversation)."""
+    server_turns: int = 0
+    """Further passes over the input that server-side tools may cause; 0 without such tools."""
+    web_searches: int = 0
+    """Upper bound on searches billed one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a billable endpoint, understood."""
+
+    dialect: str
+    """"openai.chat", "openai.responses", "openai.embeddings", "anthropic.messages", "google.generate", …"""
+    provider: str
+    """"openai", "anthropic", "google", "openrouter" … or what `hosts:` says."""
+    host: str
+    """The host whose price list applies, lower case, without a port."""
+    model: str
+    """As the request names it, without a "models/" prefix."""
+    streamed: bool
+    content: Content
+    max_output_tokens: int | None = None
+    """The request's own limit on one answer; None when it set none. Counts hidden reasoning."""
+    choices: int = 1
+    """Answers asked for (`n`, `candidateCount`)."""
+    hidden_output_tokens: int | None = 0
+    """Upper bound on output that the stream does not show (reasoning); None when only the answer's limit bounds it."""
+    has_output: bool = True
+    """False for embeddings: only input is billed."""
+    terms: Terms = Terms()
+    bills_after_disconnect: bool = False
+    """True when the provider bills the whole answer even if nobody listens any more."""
+    editable: bool = True
+    """False for a signed body, which must go out as it came."""
+    client: str = ""
+    """The program that called, from its user agent ("codex", "claude-code", "openai-python" …)."""
+
+    def labels(self) -> Mapping[str, str]:
+        """What caps can match on and reports can group by."""
+        return {"host": self.host, "provider": self.provider, "model": self.model, "client": self.client}

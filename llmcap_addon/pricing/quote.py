@@ -1,0 +1,62 @@
+"""Quote: the most a call may cost, which is what is reserved for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from llmcap_addon.call import Call
+from llmcap_addon.money import Nanousd
+from llmcap_addon.usage import Terms, Usage
+
+type Rung = Literal["bytes", "counted"]
+"""A step of the ladder of input bounds: bytes at once, or the tokenizer's count (slow: call it in a thread)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A cost, and whether its price was assumed because the model has none."""
+
+    amount: Nanousd
+    assumed: bool = False
+
+
+class Quote(Protocol):
+    """The worst case of one call: token bounds, priced at the dearest terms that could apply to it."""
+
+    input_tokens: int
+    """Upper bound on billed input, server-side tool passes included."""
+    output_tokens: int
+    """Upper bound on the whole answer, all choices together; 0 without output."""
+    hidden_output_tokens: int
+    """The part of `output_tokens` that a stream may bill without showing it."""
+    assumed: bool
+    limited: bool
+    """True when the request itself limits its answer."""
+
+    def amount(self, output_tokens: int, input_tokens: int | None = None) -> Nanousd:
+        """What the input bound (or so many input tokens) and so many output tokens cost at most, fees included."""
+        ...
+
+    def affordable_output_tokens(self, amount: Nanousd) -> int:
+        """The most output tokens (all choices together) whose `amount` is not above this; 0 if the input isn't."""
+        ...
+
+
+class Pricing(Protocol):
+    """What a call costs, before and after."""
+
+    def quote(self, call: Call, rung: Rung = "bytes") -> Quote:
+        """Bound a call; raises PriceError when the model has no price and unknown prices are to be refused."""
+        ...
+
+    def cost(self, call: Call, usage: Usage, terms: Terms, model: str = "") -> Priced:
+        """Price a usage at the terms the response named; `model` is the response's, used when it has a price.
+
+        Terms the response did not name are taken as the dearest the request allowed.
+        """
+        ...
+
+    def count_output(self, call: Call, text: str) -> int:
+        """Count the tokens of one piece of output, from above, for the call's model; fast enough for each delta."""
+        ...

@@ -1,0 +1,88 @@
+"""Usage: what a call used, in tokens, as the provider reported it or as we counted it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one call; totals include their subsets, which stand beside them.
+
+    Names follow OpenTelemetry's `gen_ai.usage.*` (`input_tokens` includes cached, `output_tokens` includes reasoning).
+    Raises ValueError when a subset is larger than its total or a count is negative.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    """Part of `input_tokens`: read from the provider's cache."""
+    cache_write_tokens: int = 0
+    """Part of `input_tokens`: written to the provider's cache, for any lifetime."""
+    cache_write_1h_tokens: int = 0
+    """Part of `cache_write_tokens`: kept for an hour (Anthropic) or 12 hours (OpenAI)."""
+    reasoning_tokens: int = 0
+    """Part of `output_tokens`: thinking."""
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    cache_read_audio_tokens: int = 0
+    """Part of `cache_read_tokens` and of `input_audio_tokens`."""
+    output_image_tokens: int = 0
+    web_search_requests: int = 0
+    """Searches the provider ran and bills one by one."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 0:
+                raise ValueError(f"{field.name} ({getattr(self, field.name)}) is negative")
+        for part, whole in _SUBSETS:
+            if getattr(self, part) > getattr(self, whole):
+                raise ValueError(f"{part} ({getattr(self, part)}) exceeds {whole} ({getattr(self, whole)})")
+        if self.cache_read_tokens + self.cache_write_tokens > self.input_tokens:
+            raise ValueError("cache_read_tokens and cache_write_tokens together exceed input_tokens")
+
+
+_SUBSETS = (
+    ("cache_read_tokens", "input_tokens"),
+    ("cache_write_tokens", "input_tokens"),
+    ("cache_write_1h_tokens", "cache_write_tokens"),
+    ("input_audio_tokens", "input_tokens"),
+    ("cache_read_audio_tokens", "cache_read_tokens"),
+    ("reasoning_tokens", "output_tokens"),
+    ("output_audio_tokens", "output_tokens"),
+    ("output_image_tokens", "output_tokens"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The conditions a provider prices a call under; an empty string where nothing was said.
+
+    In a request they are what was asked for, in a response what was applied, and the response's are what is billed.
+    """
+
+    service_tier: str = ""
+    """"default", "standard", "flex", "priority", "batch", "auto" … as the provider spells it, in lower case."""
+    speed: str = ""
+    """Anthropic's "standard" or "fast"."""
+    geography: str = ""
+    """Anthropic's `inference_geo`, or the region a host name stands for ("us", "eu")."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a meter has understood of a response so far; grows while the response arrives."""
+
+    usage: Usage | None = None
+    """As the provider reported it, newest last; None while it has said nothing. A reported 0 stays 0."""
+    final: bool = False
+    """True once the provider has said its last word on usage."""
+    counted_output_tokens: int = 0
+    """Output seen in the body and counted by us, from above."""
+    model: str = ""
+    """The model the response names; empty while unknown."""
+    terms: Terms = Terms()
+    failed: bool = False
+    """True when the response is, or ended with, the provider's own error."""
+    unreadable: str = ""
+    """Why the body could not be understood; empty while it could. Such a call is never settled below its bound."""
