@@ -1,0 +1,174 @@
+"""Report: what the ledger's rows and the caps' balances add up to, for `llmcap report` and a run's last line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from llmcap_addon.budget.ledger import Balance, Row
+from llmcap_addon.money import Nanousd, decimal_usd, format_usd
+
+type GroupBy = Literal["model", "client", "host", "cap"]
+
+UNNAMED = "(none)"
+"""Stands where a row has no such label: a call without a model, or one that no cap counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over some rows of the ledger; tokens as the rows have them (input includes cached)."""
+
+    posted: Nanousd = 0
+    pending: Nanousd = 0
+    calls: int = 0
+    """Forwarded calls, those still running too; refused ones are not among them."""
+    refused: int = 0
+    cut: int = 0
+    estimated: int = 0
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    output_tokens: int = 0
+
+    def plus(self, row: Row) -> Totals:
+        """Add one row."""
+        if row.state == "refused":
+            return replace(self, refused=self.refused + 1)
+        return Totals(
+            posted=self.posted + row.cost,
+            pending=self.pending + row.reserved,
+            calls=self.calls + 1,
+            refused=self.refused,
+            cut=self.cut + ("cut" in row.marks),
+            estimated=self.estimated + ("estimated" in row.marks),
+            input_tokens=self.input_tokens + row.usage.input_tokens,
+            cache_read_tokens=self.cache_read_tokens + row.usage.cache_read_tokens,
+            output_tokens=self.output_tokens + row.usage.output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was spent since a time, how the caps stand now, and the same apart by one label."""
+
+    totals: Totals
+    balances: tuple[Balance, ...]
+    """Every cap in force, as it stands in its current period, whatever `since_ms` is."""
+    since_ms: int | None = None
+    """Unix time in milliseconds; None for all that the ledger holds."""
+    by: GroupBy | None = None
+    groups: tuple[tuple[str, Totals], ...] = ()
+    """Name and sums, dearest first; empty without `by`. With "cap", a row counts for each cap it was charged to."""
+
+
+def make_report(
+    rows: Iterable[Row], balances: Sequence[Balance], since_ms: int | None = None, by: GroupBy | None = None
+) -> Report:
+    """Add up rows; they are taken to be those since `since_ms` already."""
+    totals = Totals()
+    groups: dict[str, Totals] = {}
+    names = _NAMES[by] if by else None
+    for row in rows:
+        totals = totals.plus(row)
+        for name in names(row) if names else ():
+            groups[name or UNNAMED] = groups.get(name or UNNAMED, Totals()).plus(row)
+    ordered = sorted(groups.items(), key=lambda item: (-item[1].posted - item[1].pending, -item[1].calls, item[0]))
+    return Report(totals=totals, balances=tuple(balances), since_ms=since_ms, by=by, groups=tuple(ordered))
+
+
+_NAMES: Mapping[GroupBy, Callable[[Row], Sequence[str]]] = {
+    "model": lambda row: (row.entry.model,),
+    "client": lambda row: (row.entry.client,),
+    "host": lambda row: (row.entry.host,),
+    "cap": lambda row: row.caps or (UNNAMED,),
+}
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """Give the report as `llmcap report --json` prints it; README documents these keys as stable.
+
+    Amounts are decimal strings of dollars, exact to the nano-dollar; times are ISO 8601 in UTC.
+    """
+    document: dict[str, Any] = {
+        "since": _iso(report.since_ms),
+        **_totals_json(report.totals),
+        "caps": [
+            {
+                "name": balance.charge.cap,
+                "limit": decimal_usd(balance.charge.limit),
+                "posted": decimal_usd(balance.posted),
+                "pending": decimal_usd(balance.pending),
+                "resets_at": _iso(balance.charge.resets_at_ms),
+            }
+            for balance in report.balances
+        ],
+    }
+    if report.by is not None:
+        document["by"] = [{report.by: name, **_totals_json(totals)} for name, totals in report.groups]
+    return document
+
+
+def _totals_json(totals: Totals) -> dict[str, Any]:
+    return {
+        "posted_usd": decimal_usd(totals.posted),
+        "pending_usd": decimal_usd(totals.pending),
+        "calls": totals.calls,
+        "refused": totals.refused,
+        "cut": totals.cut,
+        "estimated": totals.estimated,
+        "input_tokens": totals.input_tokens,
+        "cache_read_tokens": totals.cache_read_tokens,
+        "output_tokens": totals.output_tokens,
+    }
+
+
+def _iso(at_ms: int | None) -> str | None:
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What one run of the proxy came to."""
+
+    posted: Nanousd
+    """Spent by this run's calls."""
+    calls: int
+    """Forwarded ones."""
+    refused: int = 0
+    cut: int = 0
+    balances: tuple[Balance, ...] = ()
+    """Every cap in force, at the end."""
+
+
+_PERIOD_WORDS = {
+    "minute": "this minute",
+    "hour": "this hour",
+    "day": "today",
+    "week": "this week",
+    "month": "this month",
+    "run": "in this run",
+    "ever": "in all",
+}
+
+
+def summary_line(summary: Summary) -> str:
+    """Write a run's last line: "llmcap: $0.42 of $5.00 today · 12 calls · 1 refused"; of several caps, the fullest."""
+    money = format_usd(summary.posted)
+    if summary.balances:
+        fullest = max(summary.balances, key=_fullness)
+        words = _PERIOD_WORDS.get(fullest.charge.period.partition(":")[0], "")
+        money = f"{format_usd(fullest.posted)} of {format_usd(fullest.charge.limit)} {words}".rstrip()
+        if len(summary.balances) > 1:
+            money += f" ({fullest.charge.cap})"
+    parts = [money, f"{summary.calls} {'call' if summary.calls == 1 else 'calls'}"]
+    parts += [f"{count} {word}" for count, word in ((summary.refused, "refused"), (summary.cut, "cut")) if count]
+    return "llmcap: " + " · ".join(parts)
+
+
+def _fullness(balance: Balance) -> tuple[int, int]:
+    """How much of the limit is gone, in parts per billion; of equals, the smaller limit."""
+    limit = balance.charge.limit
+    return ((balance.posted + balance.pending) * 10**9 // limit if limit else 10**9, -limit)
