@@ -4,15 +4,20 @@ A call's money moves in two phases. `reserve` sets its bound aside (pending) or 
 a stream runs; then exactly one of `settle` (post what it cost, release the rest), `void` (nothing was billed) or
 `expire` (its process died: post all that was reserved) ends it. The reserve step may refuse, the settle step never.
 
-    state     reserve   extend    settle   void     expire
-    –         pending   –         –        –        –
-    pending   –         pending   posted   voided   posted
-    posted    –         refused   no-op    no-op    no-op
-    voided    –         refused   no-op    no-op    no-op
+    state     reserve   extend    settle   void     expire   post
+    –         pending   0         no-op    no-op    –        posted
+    pending   as it is  pending   posted   voided   posted   posted (as settle)
+    posted    error     0         no-op    no-op    no-op    no-op
+    voided    error     0         no-op    no-op    no-op    no-op
+    expired   error     0         posted   no-op    no-op    posted (as settle)
     refused   (a row of its own, written by `record_refusal`; it never held money)
 
+"expired" is read back as posted; a settlement that comes after all corrects it upwards, never downwards.
+
 What must hold after every operation, in every store: for each balance `posted + pending ≤ limit` at each admission and
-extension, and posted and pending equal the sums over the ledger's rows that are charged to it.
+extension that was asked with its charge, and posted and pending equal the sums over all the ledger's rows that match it
+and began in its period. *All*: a process with other caps (or with none) adds to the balances it does not know of,
+unchecked, so that a cap that is taken out and put back, or is kept by another process, has missed nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +29,14 @@ from typing import Protocol
 from llmcap_addon.money import Nanousd
 from llmcap_addon.usage import Usage
 
+LEASE_MS = 30_000
+"""How long a process may be silent before its reservations are posted in full, where its death can't be seen at once:
+long enough for a stalled event loop, short enough that a crash does not hold a cap for long."""
+HEARTBEAT_MS = 10_000
+"""How often to call `heartbeat`: two may be missed."""
+MAX_AMOUNT = 2**53 - 1
+"""The most one amount may be, $9 million: what every store (Redis' Lua has doubles) counts exactly."""
+
 
 @dataclass(frozen=True, slots=True)
 class Charge:
@@ -34,15 +47,20 @@ class Charge:
     key: str
     """The cap's identity: its name and a digest of what it counts (match, each, per), not of its limit."""
     scope: str
-    """The labels' values that the cap counts apart; empty when it counts all together."""
+    """The labels' values that the cap counts apart: one value as it is, several as a JSON list; empty when it counts
+    all together."""
     period: str
-    """The period's identity: its kind and its start ("day:1763852400000", "ever", "run:…")."""
+    """The period's identity: its kind and its start ("day:1763852400000", "ever:0", "run:…")."""
     starts_at_ms: int
     """Unix time in milliseconds; calls begun before it are not of this period."""
     resets_at_ms: int | None
     limit: Nanousd
     match: tuple[tuple[str, str], ...] = ()
-    """What the cap matches, as (label, glob), the scope's own labels included: to find the rows of a new balance."""
+    """What it counts, as (label, glob), the scope's own labels included: to find the rows of a new balance.
+
+    A row matches when for each label that occurs here one of that label's globs matches its value, case-sensitively.
+    The labels are host, provider, model, client and, for caps per run, run.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +91,8 @@ class Entry:
     streamed: bool
     marks: frozenset[str] = frozenset()
     """Of `MARKS`."""
+    run: str = ""
+    """The run of the proxy it belongs to; `Budget` fills it in."""
 
 
 MARKS = ("estimated", "cut", "overrun", "assumed", "shortened", "expired", "failed")
@@ -142,10 +162,12 @@ class Store(Protocol):
     """
 
     async def reserve(self, entry: Entry, charges: Sequence[Charge], amount: Nanousd) -> Reserved | Short:
-        """Set `amount` (> 0) aside in every charge's balance and write the pending row, or change nothing.
+        """Set `amount` (1 … `MAX_AMOUNT`) aside in every charge's balance and write the pending row, or change nothing.
 
         A balance seen for the first time is first made from the rows of its period that match it, pending ones too,
         so that a cap that is new, renamed or changed counts what was already spent. No charges: always Reserved.
+        An id that is pending already is answered again; one that has ended raises ValueError. A caller cancelled
+        while it waits leaves nothing reserved.
         """
         ...
 
@@ -156,14 +178,22 @@ class Store(Protocol):
 
         All of `amount` if it fits under every one of `charges` (the caps of this moment, for the call's own start),
         else what fits if that is at least `at_least` (> 0), else 0 and nothing changes. A charge that the row does not
-        have yet (a cap added since) is first made as in `reserve`. 0 for a call that is no longer pending.
+        have yet (a cap added since) is first made as in `reserve`. 0 for a call that is not pending.
         """
         ...
 
     async def settle(self, entry_id: str, settlement: Settlement) -> bool:
         """Post the cost and release the rest, whatever the limits are; False if it had ended before (nothing changes).
 
-        A row that `expire` posted meanwhile is corrected upwards when the cost is higher, never downwards.
+        A row that expired meanwhile is corrected upwards when the cost is higher, never downwards. A cost above
+        `MAX_AMOUNT` is posted as that.
+        """
+        ...
+
+    async def post(self, entry: Entry, charges: Sequence[Charge], settlement: Settlement) -> bool:
+        """Write the row of a call that went out without a reservation, whatever the limits are; else as `settle`.
+
+        For `on_error: allow`, once the store is back.
         """
         ...
 
@@ -172,11 +202,15 @@ class Store(Protocol):
         ...
 
     async def record_refusal(self, entry: Entry, caps: Sequence[str], note: str) -> None:
-        """Write the row of a call that was not forwarded."""
+        """Write the row of a call that was not forwarded; nothing changes when there is a row of that id."""
         ...
 
     async def balances(self, charges: Sequence[Charge]) -> tuple[Balance, ...]:
         """Read how these balances stand; one never seen is worked out from the rows, and nothing is written."""
+        ...
+
+    async def seen(self, key: str, period: str) -> tuple[Balance, ...]:
+        """Read the balances of every scope that a cap has seen in a period; their charges' limit is 0."""
         ...
 
     async def rows(self, since_ms: int = 0, limit: int | None = None) -> tuple[Row, ...]:
@@ -184,9 +218,12 @@ class Store(Protocol):
         ...
 
     async def heartbeat(self, now_ms: int) -> int:
-        """Renew this process's lease and expire the reservations of processes whose lease is over; gives how many."""
+        """Renew this process's lease and expire the reservations of dead processes; gives how many reservations.
+
+        Dead is whose lease is over, or at once where the store can see it.
+        """
         ...
 
     async def close(self) -> None:
-        """Release what the process holds; settled money stays."""
+        """Give up the lease and all handles; reservations still pending expire, for nobody can settle them now."""
         ...
