@@ -1,0 +1,28 @@
+"""What all tests share: the stand-in providers, started when the first test asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.fakes.server import StandIn
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+    """Run the providers for the whole session; use `stand_in`, which starts each test afresh."""
+    from tests.fakes.server import StandIn
+
+    with StandIn(tmp_path_factory.mktemp("stand-in")) as running:
+        yield running
+
+
+@pytest.fixture
+def stand_in(stand_ins: StandIn) -> Iterator[StandIn]:
+    """Give the providers with no records, no scripts."""
+    stand_ins.reset()
+    yield stand_ins
+    stand_ins.reset()

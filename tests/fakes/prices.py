@@ -1,0 +1,78 @@
+"""The truth of the bill: a small price table written by hand, with arithmetic that shares nothing with llmcap_addon.
+
+Prices are the providers' public list prices in November 2026; whole pico-dollars (10⁻¹² $) per token, so that every
+sum is exact: $1 per million tokens is 1,000,000 pico-dollars a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_PICO_USD_PER_NANO_USD = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one model costs, in pico-dollars a token."""
+
+    input: int
+    cache_read: int
+    output: int
+    cache_write: int = 0
+    """0: writing to the cache is billed as plain input."""
+    cache_write_1h: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a stand-in bills for one request; `input_tokens` includes the cached ones, `output_tokens` the hidden."""
+
+    model: str
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    """Written for any lifetime."""
+    cache_write_1h_tokens: int = 0
+    """The part of `cache_write_tokens` that is kept for an hour."""
+    output_tokens: int = 0
+    service_tier: str = ""
+
+
+PRICES = {
+    "gpt-4o-mini": Price(input=150_000, cache_read=75_000, output=600_000),
+    "gpt-4o": Price(input=2_500_000, cache_read=1_250_000, output=10_000_000),
+    "o4-mini": Price(input=1_100_000, cache_read=275_000, output=4_400_000),
+    "text-embedding-3-small": Price(input=20_000, cache_read=20_000, output=0),
+    "claude-sonnet-4-5": Price(
+        input=3_000_000, cache_read=300_000, output=15_000_000, cache_write=3_750_000, cache_write_1h=6_000_000
+    ),
+    "claude-haiku-4-5": Price(
+        input=1_000_000, cache_read=100_000, output=5_000_000, cache_write=1_250_000, cache_write_1h=2_000_000
+    ),
+    "gemini-2.5-flash": Price(input=300_000, cache_read=30_000, output=2_500_000),
+    "gemini-2.0-flash": Price(input=100_000, cache_read=25_000, output=400_000),
+}
+
+PRIORITY_PRICES = {
+    "gpt-4o-mini": Price(input=250_000, cache_read=125_000, output=1_000_000),
+    "gpt-4o": Price(input=4_250_000, cache_read=2_125_000, output=17_000_000),
+}
+"""What OpenAI bills when the response says `service_tier: priority`."""
+
+
+def cost_nanousd(bill: Bill) -> int:
+    """Price a bill in nano-dollars, rounded up once; KeyError for a model that is not in the table."""
+    price = (PRIORITY_PRICES if bill.service_tier == "priority" else PRICES)[bill.model]
+    written = bill.cache_write_tokens
+    written_5m = written - bill.cache_write_1h_tokens
+    plain = bill.input_tokens - bill.cache_read_tokens - written
+    if min(plain, written_5m) < 0:
+        raise ValueError(f"the parts of the input exceed the whole: {bill}")
+    pico_usd = (
+        plain * price.input
+        + bill.cache_read_tokens * price.cache_read
+        + written_5m * (price.cache_write or price.input)
+        + bill.cache_write_1h_tokens * (price.cache_write_1h or price.cache_write or price.input)
+        + bill.output_tokens * price.output
+    )
+    return -(-pico_usd // _PICO_USD_PER_NANO_USD)
