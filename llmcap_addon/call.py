@@ -79,6 +79,8 @@ class Call:
     """True when the provider bills the whole answer even if nobody listens any more."""
     editable: bool = True
     """False for a signed body, which must go out as it came."""
+    cache_write: Literal["none", "short", "long"] = "long"
+    """The dearest cache write the request may be billed for: none, minutes (5 at Anthropic, 30 at OpenAI), or hours."""
     client: str = ""
     """The program that called, from its user agent ("codex", "claude-code", "openai-python" …)."""
 
