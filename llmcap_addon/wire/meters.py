@@ -46,3 +46,18 @@ class BodyMeter:
         """Say that something was not understood, unless the provider's last word on usage is already known."""
         if not self.reading.final and not self.reading.unreadable:
             self.reading.unreadable = why
+
+
+class FailedMeter:
+    """Passes the answer of a failed request, of which nothing is billed; what the error says is the client's affair."""
+
+    def __init__(self) -> None:
+        self.reading = Reading(failed=True)
+
+    def feed(self, data: bytes) -> bytes:
+        """Pass the bytes on."""
+        return data
+
+    def end(self) -> bytes:
+        """Keep nothing back."""
+        return b""
