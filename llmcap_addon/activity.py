@@ -66,7 +66,7 @@ class Counts:
     """How many calls this run of the proxy has seen."""
 
     calls: int = 0
-    """All of them, the refused ones too."""
+    """Those waiting, running and ended; refused ones are not among them."""
     refused: int = 0
     cut: int = 0
     estimated: int = 0
@@ -157,7 +157,7 @@ class Activity:
         return ceil_div(max(0, spent) * 3_600_000, elapsed_ms)
 
     def _add(self, line: CallLine, sign: int) -> None:
-        flags = (True, line.state == "refused", line.state == "cut", "estimated" in line.marks)
+        flags = (line.state != "refused", line.state == "refused", line.state == "cut", "estimated" in line.marks)
         for index, flag in enumerate(flags):
             self._counts[index] += sign * flag
         if line.state == "refused":
@@ -194,6 +194,4 @@ def _begun(line: CallLine) -> tuple[int, str]:
 
 
 def _matches(labels: Mapping[str, str], match: Sequence[tuple[str, str]]) -> bool:
-    return all(
-        name not in labels or labels[name] == OTHERS or fnmatchcase(labels[name], glob) for name, glob in match
-    )
+    return all(name not in labels or labels[name] == OTHERS or fnmatchcase(labels[name], glob) for name, glob in match)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Literal
 
-from rich.console import RenderableType
 from rich.text import Text
 
 from llmcap_addon.activity import Activity, CallLine, Counts
@@ -90,7 +89,7 @@ def snapshot(
     )
 
 
-def render(state: ConsoleState, width: int, height: int, glyphs: Glyphs = UNICODE) -> RenderableType:
+def render(state: ConsoleState, width: int, height: int, glyphs: Glyphs = UNICODE) -> Text:
     """Draw the screen: at most `height` lines, each exactly `width` cells."""
     lines = _head(state, width, height, glyphs)
     gap = [fitted(Text(), width)] if height >= ROOMY_HEIGHT else []
@@ -177,6 +176,8 @@ def _share(room: int, gap: int, state: ConsoleState, *, stacked: bool) -> _Rows:
             more = min(max(0, spends - spend), max(0, room // 6 - spend), max(0, left - 5))
             spend, left = spend + more, left - more
         calls += max(0, left)
+    else:
+        top += max(0, left)
     return _Rows(top=max(-1, top), spend=spend, calls=calls, log=log)
 
 

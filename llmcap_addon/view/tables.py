@@ -29,7 +29,8 @@ _STATE_STYLES = {
     "cut": "bold red",
     "failed": "magenta",
 }
-_MARK_WORDS = {"assumed": "assumed price"}
+MARK_WORDS = {"assumed": "assumed price"}
+"""Marks that are said otherwise than the ledger spells them."""
 
 
 def caps_table(
@@ -195,7 +196,7 @@ def state_word(line: CallLine) -> str:
 def state_words(line: CallLine) -> str:
     """How a call stands, with all its marks: "done, estimated, assumed price"."""
     marks = sorted(mark for mark in line.marks if mark != line.state)
-    return ", ".join((line.state, *(_MARK_WORDS.get(mark, mark) for mark in marks)))
+    return ", ".join((line.state, *(MARK_WORDS.get(mark, mark) for mark in marks)))
 
 
 def _cap_cells(balance: Balance, burn: Nanousd, now_ms: int, glyphs: Glyphs) -> list[Cell]:

@@ -34,6 +34,7 @@ def call(
     model: str = "claude-sonnet-4-5-20250929",
     state: CallState = "done",
     cost: str = "0.0123",
+    *,
     marks: frozenset[str] = frozenset(),
     message: str = "",
 ) -> CallLine:
@@ -56,6 +57,7 @@ def call(
     )
 
 
+ESTIMATED = frozenset({"estimated"})
 REFUSED = (
     'LLMCap: refused, cap "fuse" of $2.00: $2.00 spent, $0.00 reserved by calls in flight; '
     "this call may cost up to $0.12. It resets at 2025-11-23 12:04:00 UTC (in 19s)."
@@ -74,10 +76,10 @@ BUSY = ConsoleState(
     lines=(
         *(call(number) for number in range(12)),
         call(12, "codex", "gpt-5.1-codex", cost="0.084", marks=frozenset({"shortened"})),
-        call(13, "gemini-cli", "gemini-2.5-pro", cost="0.0031", marks=frozenset({"estimated"})),
+        call(13, "gemini-cli", "gemini-2.5-pro", cost="0.0031", marks=ESTIMATED),
         call(14, "openai-python", "my-tuned-model", cost="1.204", marks=frozenset({"assumed"})),
         call(15, "aider", "gpt-4o-mini", cost="0.000123", marks=frozenset({"failed"})),
-        call(16, "openai-python", "gpt-4o", "cut", "0.41", frozenset({"estimated"}), "LLMCap: stream cut, cap daily"),
+        call(16, "openai-python", "gpt-4o", "cut", "0.41", marks=ESTIMATED, message="LLMCap: stream cut, cap daily"),
         call(17, "runaway-loop", "gpt-4o", "refused", "0", message=REFUSED),
         call(18, "codex", "gpt-5.1-codex", "waiting", "0"),
         call(19, "claude-code", "claude-opus-4-1-20250805", "streaming", "0.0714"),
