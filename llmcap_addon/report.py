@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.ledger import Balance, Row
 from llmcap_addon.money import Nanousd, decimal_usd, format_usd
 
@@ -75,6 +76,17 @@ def make_report(
             groups[name or UNNAMED] = groups.get(name or UNNAMED, Totals()).plus(row)
     ordered = sorted(groups.items(), key=lambda item: (-item[1].posted - item[1].pending, -item[1].calls, item[0]))
     return Report(totals=totals, balances=tuple(balances), since_ms=since_ms, by=by, groups=tuple(ordered))
+
+
+async def read_report(budget: Budget, since_ms: int | None = None, by: GroupBy | None = None) -> Report:
+    """Make a report from the ledger; also while other processes write to it. Raises StoreError.
+
+    A cap per run is shown as it stands for the run that began a call last, since a report is no run of its own.
+    """
+    newest = await budget.rows(limit=1)
+    if newest:
+        budget.run_id = newest[-1].entry.run
+    return make_report(await budget.rows(since_ms or 0), await budget.balances(), since_ms, by)
 
 
 _NAMES: Mapping[GroupBy, Callable[[Row], Sequence[str]]] = {
