@@ -1,0 +1,251 @@
+"""Anthropic Messages: `POST /v1/messages` (with or without `?beta=true`).
+
+Request fields as in the SDK's `MessageCreateParams` and its beta; what a block or tool is, its `type` says.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
+from llmcap_addon.errors import UnreadableRequest
+from llmcap_addon.usage import Terms
+from llmcap_addon.wire.anthropic_meter import MessageBodyMeter, MessageStreamMeter
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response
+from llmcap_addon.wire.media import media_from_base64
+from llmcap_addon.wire.meters import FailedMeter
+from llmcap_addon.wire.replies import encode_json, event_bytes, json_response
+from llmcap_addon.wire.sse import SseMeter
+from llmcap_addon.wire.text import ContentBuilder, JsonObject, boolean, load_json, mapping, positive_int, string
+
+TOOLSET_TOOLS = 8
+"""How many tools a computer or browser toolset is counted as: it stands for some twenty short definitions."""
+MAX_BLOCK_DEPTH = 32
+"""How deep content blocks may nest: the API itself nests a document in a fetch result in a message."""
+
+_CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "browser_", "memory_")
+_ANOTHER_MODEL = "another model may answer or be billed ({}), which is not metered yet"
+
+# Before Claude 5, thinking is off unless the request asks for it; from then on it is adaptive unless turned off.
+# https://platform.claude.com/docs/en/build-with-claude/thinking
+_THINKS_ONLY_WHEN_ASKED = re.compile(r"claude-(instant|[123]\b|(opus|sonnet|haiku)-4\b)")
+
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+_ONE_HOUR = re.compile(rb'"ttl"\s*:\s*"1h"')
+
+
+class AnthropicMessages:
+    """The dialect of Anthropic's Messages."""
+
+    name = "anthropic.messages"
+
+    def parse(self, request: Request, provider: str, client: str) -> Call:
+        """Understand a request; raises UnreadableRequest."""
+        body = load_json(request.body)
+        model = string(body, "model")
+        if not model:
+            raise UnreadableRequest("model is missing")
+        _refuse_other_models(body)
+        content = ContentBuilder()
+        _read_messages(body, content)
+        _read_tools(body, content)
+        _read_server_state(body, content)
+        return Call(
+            dialect=self.name,
+            provider=provider,
+            host=request.host,
+            model=model,
+            streamed=boolean(body, "stream"),
+            content=content.build(),
+            max_output_tokens=positive_int(body, "max_tokens", minimum=0),
+            hidden_output_tokens=_hidden_output_tokens(body, model),
+            terms=Terms(
+                service_tier=string(body, "service_tier").lower(),
+                speed=string(body, "speed").lower(),
+                geography=string(body, "inference_geo").lower(),
+            ),
+            client=client,
+        )
+
+    def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
+        """Limit the answer when asked to; usage needs no asking for."""
+        if max_output_tokens is None:
+            return body
+        value = load_json(body)
+        value["max_tokens"] = max_output_tokens
+        thinking = mapping(value.get("thinking"))
+        budget = thinking.get("budget_tokens")
+        if isinstance(budget, int) and budget >= max_output_tokens:
+            # The budget must stay below max_tokens, or the provider refuses the request.
+            thinking["budget_tokens"] = max_output_tokens - 1
+        return encode_json(value)
+
+    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+        """Make the meter for an answer; its content type says whether it is a stream."""
+        if status >= 400:
+            return FailedMeter()
+        # Only growth of cache writes during an answer needs the request's lifetimes, so a search will do.
+        long_cache = _ONE_HOUR.search(body) is not None
+        kind = content_type.lower()
+        if "event-stream" in kind or (call.streamed and "json" not in kind):
+            return MessageStreamMeter(call.model, long_cache, count)
+        return MessageBodyMeter(call.model, long_cache, count)
+
+    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
+        """Shape a refusal as the API's error body; SDKs take the class from the status and show the message."""
+        kind = _ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+        return json_response(refusal, status, _error(kind, refusal.message))
+
+    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
+        """End a stream with an `error` event; an unstreamed answer can only break off.
+
+        `billing_error` whatever the reason: clients take `overloaded_error` and `rate_limit_error` for passing and
+        send the request again.
+        """
+        if not isinstance(meter, SseMeter):
+            return b""
+        return event_bytes(_error("billing_error", refusal.message), "error", inside_event=meter.inside_event)
+
+
+def _error(kind: str, message: str) -> JsonObject:
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": None}
+
+
+def _refuse_other_models(body: JsonObject) -> None:
+    """Refuse what may be billed at another model's price, which the bound of this one does not cover."""
+    if body.get("fallbacks"):
+        raise UnreadableRequest(_ANOTHER_MODEL.format("fallbacks"))
+    for tool in _list(body, "tools"):
+        if str(mapping(tool).get("type")).startswith("advisor_"):
+            raise UnreadableRequest(_ANOTHER_MODEL.format("the advisor tool"))
+
+
+def _read_messages(body: JsonObject, content: ContentBuilder) -> None:
+    if not isinstance(body.get("messages"), list):
+        raise UnreadableRequest("messages is not a list")
+    _read_content(body.get("system"), content, 0)
+    for message in _list(body, "messages"):
+        content.messages += 1
+        _read_content(mapping(message).get("content"), content, 0)
+
+
+def _read_content(value: object, content: ContentBuilder, depth: int) -> None:
+    """Read what a `content` holds: a text, a block, or a list of blocks."""
+    if depth > MAX_BLOCK_DEPTH:
+        raise UnreadableRequest(f"content blocks are nested more than {MAX_BLOCK_DEPTH} deep")
+    if isinstance(value, str):
+        content.blocks += 1
+        content.add_text(value)
+    elif isinstance(value, list):
+        for item in value:
+            _read_content(item, content, depth + 1)
+    elif isinstance(value, dict):
+        content.blocks += 1
+        _read_block(value, content, depth)
+    elif value is not None:
+        raise UnreadableRequest("content is neither a text nor blocks")
+
+
+def _read_block(block: JsonObject, content: ContentBuilder, depth: int) -> None:
+    """Read one block by its parts; what is neither a source nor blocks counts as text, keys included.
+
+    Earlier thinking counts by its signature too, which holds the whole of it, encrypted.
+    """
+    source = block.get("source")
+    rest = {key: value for key, value in block.items() if key not in ("type", "source", "content", "cache_control")}
+    if isinstance(source, dict):
+        _read_source(source, str(block.get("type")), content, depth)
+    elif source is not None:
+        rest["source"] = source  # a search result's is a plain text
+    if block.get("type") == "container_upload":
+        content.opaque = True
+    inner = block.get("content")
+    if isinstance(inner, str | list | dict):
+        _read_content(inner, content, depth + 1)
+    if rest:
+        content.add_json(rest)
+
+
+def _read_source(source: JsonObject, block_type: str, content: ContentBuilder, depth: int) -> None:
+    data = source.get("data")
+    kind: Literal["image", "document"] = "image" if block_type == "image" else "document"
+    match source.get("type"):
+        case "base64" if isinstance(data, str):
+            content.add_media(media_from_base64(kind, data))
+        case "text" if isinstance(data, str):
+            content.add_text(data)
+        case "content":
+            _read_content(source.get("content"), content, depth + 1)
+        case _:  # a URL, a file, or what we don't know
+            content.opaque = True
+
+
+def _read_tools(body: JsonObject, content: ContentBuilder) -> None:
+    """Read tools; of those that run at the provider, each use is one more pass over the input."""
+    for tool in _list(body, "tools"):
+        content.add_tools(tool)
+        kind = mapping(tool).get("type")
+        if kind in (None, "custom") or not isinstance(kind, str):
+            continue
+        content.provider_tools += TOOLSET_TOOLS if "_toolset_" in kind else 1
+        if kind.startswith(_CLIENT_TOOLS):
+            continue
+        # It runs at the provider, or we don't know it.
+        uses = positive_int(mapping(tool), "max_uses", minimum=0)
+        turns = DEFAULT_SERVER_TURNS if uses is None else uses
+        content.server_turns += turns
+        if kind.startswith("web_search_"):
+            content.web_searches += turns
+    if body.get("tool_choice"):
+        content.add_json(body["tool_choice"])
+    if body.get("output_config"):
+        content.add_tools(body["output_config"])
+    if body.get("output_format"):
+        content.add_tools(body["output_format"])
+
+
+def _read_server_state(body: JsonObject, content: ContentBuilder) -> None:
+    """Read what brings input or passes that the body does not show."""
+    if body.get("mcp_servers"):
+        content.opaque = True  # the servers describe their tools themselves
+        content.server_turns += DEFAULT_SERVER_TURNS
+    thread = mapping(body.get("thread"))
+    if body.get("container") or thread.get("type", "create") != "create":
+        content.opaque = True
+    edits = mapping(body.get("context_management")).get("edits")
+    compacts = any("compact" in str(mapping(edit).get("type")) for edit in edits) if isinstance(edits, list) else False
+    if body.get("compaction") or compacts:
+        content.server_turns += 1  # the pass that sums up the conversation
+
+
+def _hidden_output_tokens(body: JsonObject, model: str) -> int | None:
+    """Bound thinking, of which a stream shows a summary or nothing.
+
+    `budget_tokens` is no bound: it is a target that may be overrun, and with interleaved thinking it holds for each
+    of several stretches. Only `max_tokens` is one.
+    https://platform.claude.com/docs/en/build-with-claude/extended-thinking
+    """
+    thinking = body.get("thinking")
+    if thinking is None:
+        return 0 if _THINKS_ONLY_WHEN_ASKED.search(model) else None
+    return 0 if mapping(thinking).get("type") == "disabled" else None
+
+
+def _list(body: JsonObject, key: str) -> list[object]:
+    value = body.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise UnreadableRequest(f"{key} is not a list")
+    return value
+
+
+MESSAGES = AnthropicMessages()
