@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmcap_addon.usage import Terms
+from llmcap_addon.usage import NO_TERMS, Terms
 
 DEFAULT_SERVER_TURNS = 8
 """Passes of the model we assume for server-side tools when a request sets no bound on them.
@@ -74,7 +74,7 @@ class Call:
     """Upper bound on output that the stream does not show (reasoning); None when only the answer's limit bounds it."""
     has_output: bool = True
     """False for embeddings: only input is billed."""
-    terms: Terms = Terms()
+    terms: Terms = NO_TERMS
     bills_after_disconnect: bool = False
     """True when the provider bills the whole answer even if nobody listens any more."""
     editable: bool = True

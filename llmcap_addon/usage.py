@@ -69,6 +69,10 @@ class Terms:
     """Anthropic's `inference_geo`, or the region a host name stands for ("us", "eu")."""
 
 
+NO_TERMS = Terms()
+"""Nothing was said."""
+
+
 @dataclass(slots=True)
 class Reading:
     """What a meter has understood of a response so far; grows while the response arrives."""
@@ -81,7 +85,7 @@ class Reading:
     """Output seen in the body and counted by us, from above."""
     model: str = ""
     """The model the response names; empty while unknown."""
-    terms: Terms = Terms()
+    terms: Terms = NO_TERMS
     failed: bool = False
     """True when the response is, or ended with, the provider's own error."""
     unreadable: str = ""

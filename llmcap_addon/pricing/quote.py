@@ -24,15 +24,30 @@ class Priced:
 class Quote(Protocol):
     """The worst case of one call: token bounds, priced at the dearest terms that could apply to it."""
 
-    input_tokens: int
-    """Upper bound on billed input, server-side tool passes included."""
-    output_tokens: int
-    """Upper bound on the whole answer, all choices together; 0 without output."""
-    hidden_output_tokens: int
-    """The part of `output_tokens` that a stream may bill without showing it."""
-    assumed: bool
-    limited: bool
-    """True when the request itself limits its answer."""
+    @property
+    def input_tokens(self) -> int:
+        """Upper bound on billed input, server-side tool passes included."""
+        ...
+
+    @property
+    def output_tokens(self) -> int:
+        """Upper bound on the whole answer, all choices together; 0 without output."""
+        ...
+
+    @property
+    def hidden_output_tokens(self) -> int:
+        """The part of `output_tokens` that a stream may bill without showing it."""
+        ...
+
+    @property
+    def assumed(self) -> bool:
+        """True when the model has no price and another's was taken."""
+        ...
+
+    @property
+    def limited(self) -> bool:
+        """True when the request itself limits its answer."""
+        ...
 
     def amount(self, output_tokens: int, input_tokens: int | None = None) -> Nanousd:
         """What the input bound (or so many input tokens) and so many output tokens cost at most, fees included."""
@@ -55,6 +70,10 @@ class Pricing(Protocol):
 
         Terms the response did not name are taken as the dearest the request allowed.
         """
+        ...
+
+    def warm(self) -> None:
+        """Load in a thread what counting takes; until it is there, output is counted in bytes."""
         ...
 
     def count_output(self, call: Call, text: str) -> int:

@@ -1,0 +1,375 @@
+"""LiveCall: an admitted call from its first byte to its settlement.
+
+A stream is paid for in slices. While it runs, `observe` compares what has been counted, plus what may be on its way,
+with what is reserved. Past half a slice more is asked for (`extend`, a coroutine that the caller runs beside the
+stream); a chunk that outruns the reservation is held until the answer is there; and a stream that gets no more is cut.
+Calls whose output the stream does not show (not streamed, hidden reasoning) were reserved whole and only settle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import ceil
+from typing import Literal
+
+from llmcap_addon import messages
+from llmcap_addon.activity import CallLine, CallState
+from llmcap_addon.budget.budget import Budget
+from llmcap_addon.budget.ledger import Entry, Settlement
+from llmcap_addon.call import Call
+from llmcap_addon.money import Nanousd
+from llmcap_addon.pricing.quote import Pricing, Quote
+from llmcap_addon.runtime import Runtime
+from llmcap_addon.usage import Reading, Usage
+from llmcap_addon.wire.dialect import Refusal
+
+LATENCY_ALLOWANCE_S = 0.25
+"""How long a provider goes on generating after a cut: a round trip around the world, and its own buffers."""
+MIN_MARGIN_TOKENS = 16
+"""The least that is thought to be on its way: a few packets of a slow stream."""
+FIRST_SLICE_TOKENS = 256
+"""Reserved before a stream's speed is known: 1–5 s of most models."""
+SLICE_S = 2.0
+"""A slice lasts about so long, so that an extension (a store's round trip) is asked for well ahead of need."""
+MAX_SLICE_TOKENS = 4_096
+"""Fast models must not hold much more of a cap than they are about to use."""
+RATE_FLOOR_S = 0.1
+"""Bursts shorter than this say nothing about a stream's speed."""
+ASK_AGAIN_S = 0.1
+"""After a refused extension the store is asked again at most so often."""
+
+
+class Step(Enum):
+    """What to do with the bytes just metered."""
+
+    PASS = "pass"  # noqa: S105  no password, a word
+    HOLD = "hold"
+    CUT = "cut"
+
+
+type Ending = Literal["complete", "never_sent", "client_gone", "upstream_gone", "cut", "shutdown"]
+"""How a call ended: the response arrived whole; the request never left; the client or the provider went away in
+the middle; we cut it; or the proxy stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Nothing was billed: release all."""
+
+    settled_at_ms: int
+    status: int
+    note: str
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How fast a stream's tokens come."""
+
+    started_s: float | None = None
+
+    def rate(self, tokens: int, now_s: float) -> float:
+        if self.started_s is None:
+            if tokens == 0:
+                return 0.0
+            self.started_s = now_s
+        return tokens / max(now_s - self.started_s, RATE_FLOOR_S)
+
+
+class LiveCall:
+    """One admitted call. Not thread-safe; everything happens on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        entry: Entry,
+        call: Call,
+        quote: Quote,
+        reserved: Nanousd,
+        output_limit: int,
+        shortened: bool,
+        sliced: bool,
+        backed: bool,
+        budget: Budget,
+        pricing: Pricing,
+        runtime: Runtime,
+        on_change: Callable[[CallLine], None],
+        on_end: Callable[[LiveCall, Settlement | Void], Awaitable[None]],
+    ) -> None:
+        self.entry = entry
+        self.call = call
+        self.quote = quote
+        self.reserved = reserved
+        self.output_limit = output_limit
+        """Upper bound on the answer's tokens, all choices together, after any shortening."""
+        self.shortened = shortened
+        self.sliced = sliced
+        """True when only a slice is reserved and `observe` must be obeyed."""
+        self.backed = backed
+        """False when the store could not be reached and the user chose `on_error: allow`."""
+        self.extending = False
+        """True while `extend` runs; set by whoever runs it."""
+        self.ended = False
+        self.refusal: Refusal | None = None
+        """Why it was cut; None while it was not."""
+        self._budget = budget
+        self._pricing = pricing
+        self._runtime = runtime
+        self._on_change = on_change
+        self._on_end = on_end
+        self._pace = _Pace()
+        self._wants = False
+        self._refused_at_s: float | None = None
+        self._input: tuple[Usage | None, Nanousd] = (None, quote.amount(0))
+        self._shown_at_s = 0.0
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The limit to send with the request, per choice; None when it goes out as it came."""
+        return self.output_limit // self.call.choices if self.shortened else None
+
+    # ── while it runs ──
+
+    def observe(self, reading: Reading) -> Step:
+        """Say what to do with bytes that brought the reading to where it stands; cheap, never waits."""
+        if self.refusal is not None:
+            return Step.CUT
+        self._show(reading)
+        if not self.sliced or not self.backed:
+            return Step.PASS
+        if reading.unreadable:
+            self.refuse(messages.failure("unreadable", f"stream cut, it can't be counted: {reading.unreadable}"))
+            return Step.CUT
+        if reading.final or reading.failed:
+            return Step.PASS  # all there is has been billed; cutting now saves nothing
+        now_s = self._runtime.monotonic_s()
+        tokens = self._output_tokens(reading)
+        rate = self._pace.rate(tokens, now_s)
+        margin = self._margin(rate)
+        if self._cost_so_far(reading, tokens + margin) <= self.reserved:
+            half = self._slice(rate) // 2
+            self._wants = self._cost_so_far(
+                reading, min(tokens + margin + half, self.output_limit)
+            ) > self.reserved and self._may_ask(now_s)
+            return Step.PASS
+        self._wants = True
+        outrun = self._cost_so_far(reading, tokens) > self.reserved or not self._may_ask(now_s)
+        return Step.HOLD if outrun else Step.PASS
+
+    @property
+    def wants_extension(self) -> bool:
+        """True when `extend` should be run now."""
+        return self._wants and not self.extending and self.refusal is None and not self.ended
+
+    async def extend(self, reading: Reading) -> Step:
+        """Ask for the next slice; PASS when the stream may go on (release what is held), CUT when it may not.
+
+        Raises StoreError. Run it beside the stream, one at a time.
+        """
+        self._wants = False
+        now_s = self._runtime.monotonic_s()
+        if not self._may_ask(now_s):
+            return Step.CUT
+        tokens = self._output_tokens(reading)
+        rate = self._pace.rate(tokens, now_s)
+        margin = self._margin(rate)
+        needed = self._cost_so_far(reading, tokens + margin)
+        wanted = self._cost_so_far(reading, min(tokens + margin + self._slice(rate), self.output_limit))
+        at_least = max(1, needed - self.reserved)
+        amount = max(at_least, wanted - self.reserved)
+        granted = await self._budget.extend(
+            self.entry.id, self.call.labels(), self.entry.started_at_ms, amount, at_least
+        )
+        self.reserved += granted
+        if self.ended or self.refusal is not None:
+            return Step.CUT
+        # The stream went on while the store was asked: judge by where it stands now.
+        tokens = self._output_tokens(reading)
+        if reading.final or self._cost_so_far(reading, tokens + margin) <= self.reserved:
+            if granted < amount:
+                self._refused_at_s = self._runtime.monotonic_s()
+            return Step.PASS
+        if granted:
+            self._wants = True
+            return Step.PASS if self._cost_so_far(reading, tokens) <= self.reserved else Step.HOLD
+        self._refused_at_s = self._runtime.monotonic_s()
+        return Step.CUT
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Remember why this stream is cut; the first reason stays."""
+        if self.refusal is None:
+            self.refusal = refusal
+
+    def _may_ask(self, now_s: float) -> bool:
+        return self._refused_at_s is None or now_s - self._refused_at_s >= ASK_AGAIN_S
+
+    def _margin(self, rate: float) -> int:
+        return max(MIN_MARGIN_TOKENS, ceil(rate * LATENCY_ALLOWANCE_S))
+
+    def _slice(self, rate: float) -> int:
+        return min(MAX_SLICE_TOKENS, max(FIRST_SLICE_TOKENS, ceil(rate * SLICE_S)))
+
+    def _output_tokens(self, reading: Reading) -> int:
+        reported = reading.usage.output_tokens if reading.usage is not None else 0
+        return max(reading.counted_output_tokens, reported)
+
+    def cost_so_far(self, reading: Reading) -> Nanousd:
+        """The most that has been billed by now, as far as the reading shows."""
+        return self._cost_so_far(reading, self._output_tokens(reading))
+
+    def _cost_so_far(self, reading: Reading, output_tokens: int) -> Nanousd:
+        """The most that has been billed when so much visible output is out, hidden reasoning on top."""
+        usage = reading.usage
+        if self._input[0] is not usage:
+            self._input = (usage, self._input_cost(reading))
+        tokens = min(output_tokens + self.quote.hidden_output_tokens, max(output_tokens, self.output_limit))
+        return self._input[1] + self._output_cost(usage, tokens)
+
+    def _output_cost(self, usage: Usage | None, tokens: int) -> Nanousd:
+        """What so much output costs at most, at the rates that this much input brings about."""
+        inputs = max(usage.input_tokens, 1) if usage is not None else self.quote.input_tokens
+        return self.quote.amount(tokens, inputs) - self.quote.amount(0, inputs) + 1  # both are rounded up
+
+    def _input_cost(self, reading: Reading) -> Nanousd:
+        if reading.usage is None or not reading.usage.input_tokens:
+            return self.quote.amount(0)
+        asked = replace(
+            reading.usage, output_tokens=0, reasoning_tokens=0, output_audio_tokens=0, output_image_tokens=0
+        )
+        return self._pricing.cost(self.call, asked, reading.terms, reading.model).amount
+
+    # ── the end ──
+
+    async def finish(self, reading: Reading, ending: Ending, status: int = 0, note: str = "") -> CallLine | None:
+        """Settle: post what it cost, release the rest, write its row. Only the first call does anything.
+
+        Gives the call's last line for the console.
+        """
+        if self.ended:
+            return None
+        self.ended = True
+        if ending == "never_sent" or (status >= 400 and reading.usage is None):
+            return await self._void(status, note or ("the provider answered with an error" if status else ""))
+        settlement = await self._settlement(reading, ending, status, note)
+        marks = self.entry.marks | settlement.marks
+        state: CallState = "cut" if "cut" in marks else "done"
+        line = self.line(state, settlement.usage, settlement.cost, marks)
+        self._on_change(line)
+        await self._on_end(self, settlement)
+        return line
+
+    async def _void(self, status: int, note: str) -> CallLine:
+        line = self.line("done", Usage(), 0, self.entry.marks | {"failed"})
+        self._on_change(line)
+        await self._on_end(self, Void(self._runtime.now_ms(), status, note))
+        return line
+
+    async def _settlement(self, reading: Reading, ending: Ending, status: int, note: str) -> Settlement:
+        try:
+            return await self._worked_out(reading, ending, status, note)
+        except Exception as error:  # whatever failed, the money that was set aside is posted, never lost
+            return Settlement(
+                cost=self.reserved,
+                usage=Usage(),
+                settled_at_ms=self._runtime.now_ms(),
+                marks=self.entry.marks | {"estimated"},
+                status=status,
+                note=f"posted as reserved, its cost could not be worked out: {type(error).__name__}",
+            )
+
+    async def _worked_out(self, reading: Reading, ending: Ending, status: int, note: str) -> Settlement:
+        marks = set(self.entry.marks)
+        if ending == "cut":
+            marks.add("cut")
+        if reading.failed or status >= 400:
+            marks.add("failed")
+        usage = reading.usage
+        if usage is not None and reading.final and not reading.unreadable:
+            priced = self._pricing.cost(self.call, usage, reading.terms, reading.model)
+            cost, assumed = priced.amount, priced.assumed
+        else:
+            marks.add("estimated")
+            usage, cost = await self._estimate(reading, ending)
+            assumed = self.quote.assumed
+            note = note or reading.unreadable or _WHY_ESTIMATED[ending]
+        if assumed:
+            marks.add("assumed")
+        return Settlement(
+            cost=cost,
+            usage=usage,
+            settled_at_ms=self._runtime.now_ms(),
+            marks=frozenset(marks),
+            status=status,
+            model=reading.model if reading.model != self.call.model else "",
+            note=note,
+        )
+
+    async def _estimate(self, reading: Reading, ending: Ending) -> tuple[Usage, Nanousd]:
+        """Say from above what a call cost whose final usage nobody reported."""
+        reported = reading.usage or Usage()
+        if reading.unreadable or (not self.call.streamed and ending != "complete") or self._bills_in_full(ending):
+            output = max(self.output_limit, self._output_tokens(reading))
+        else:
+            rate = self._pace.rate(reading.counted_output_tokens, self._runtime.monotonic_s())
+            margin = 0 if ending == "complete" else self._margin(rate)
+            output = self._output_tokens(reading) + margin + self.quote.hidden_output_tokens
+            output = min(output, max(self.output_limit, self._output_tokens(reading)))
+        if not self.call.has_output:
+            output = 0
+        if reported.input_tokens:
+            usage = replace(reported, output_tokens=max(output, reported.output_tokens))
+            return usage, self._input_cost(reading) + self._output_cost(usage, usage.output_tokens)
+        inputs = self.quote.input_tokens
+        if not reading.unreadable:
+            counted = await self._runtime.in_thread(lambda: self._pricing.quote(self.call, "counted"))
+            inputs = min(inputs, counted.input_tokens)
+        return Usage(input_tokens=inputs, output_tokens=output), self.quote.amount(output, input_tokens=inputs)
+
+    def _bills_in_full(self, ending: Ending) -> bool:
+        return self.call.bills_after_disconnect and ending != "complete"
+
+    # ── for the console ──
+
+    def line(self, state: CallState, usage: Usage, cost: Nanousd, marks: frozenset[str]) -> CallLine:
+        """This call as a person sees it."""
+        return CallLine(
+            id=self.entry.id,
+            at_ms=self.entry.started_at_ms,
+            client=self.entry.client,
+            host=self.entry.host,
+            provider=self.entry.provider,
+            model=self.entry.model,
+            state=state,
+            input_tokens=usage.input_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            output_tokens=usage.output_tokens,
+            cost=cost,
+            reserved=0 if self.ended else self.reserved,
+            marks=marks,
+            message=self.refusal.message if self.refusal is not None else "",
+        )
+
+    def _show(self, reading: Reading) -> None:
+        """Tell the console how a stream goes, at most ten times a second."""
+        now_s = self._runtime.monotonic_s()
+        if not self.call.streamed or now_s - self._shown_at_s < SHOW_EVERY_S:
+            return
+        self._shown_at_s = now_s
+        tokens = self._output_tokens(reading)
+        usage = replace(reading.usage or Usage(input_tokens=self.quote.input_tokens), output_tokens=tokens)
+        cost = self._cost_so_far(reading, tokens)
+        self._on_change(self.line("streaming", usage, cost, self.entry.marks))
+
+
+SHOW_EVERY_S = 0.1
+"""A person reads no faster."""
+
+_WHY_ESTIMATED: dict[Ending, str] = {
+    "complete": "the provider reported no usage",
+    "client_gone": "the client went away before the provider reported usage",
+    "upstream_gone": "the provider went away before it reported usage",
+    "cut": "cut before the provider reported usage",
+    "shutdown": "the proxy stopped before the provider reported usage",
+    "never_sent": "",
+}

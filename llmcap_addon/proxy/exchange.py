@@ -1,0 +1,202 @@
+"""Exchange: one call's response on its way through the proxy: decoded, metered, held back or cut.
+
+An exchange is the callable that mitmproxy gives each chunk of a response body to, and the `Cuttable` that our stream
+asks afterwards. It keeps the bytes that outran their reservation until the ledger answers, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+
+from llmcap_addon import messages
+from llmcap_addon.activity import CallLine
+from llmcap_addon.gate import Gate
+from llmcap_addon.live import Ending, LiveCall, Step
+from llmcap_addon.usage import Reading
+from llmcap_addon.wire.dialect import Dialect, Meter, Refusal
+from llmcap_addon.wire.encodings import Decoder, UndecodableBody, decoder
+
+MAX_HELD_BYTES = 1 << 20
+"""Held back while one extension is under way; a provider that sends more than this in that time is cut."""
+
+
+class Exchange:
+    """One admitted call, from its response's headers to its settlement."""
+
+    def __init__(
+        self,
+        *,
+        gate: Gate,
+        live: LiveCall,
+        dialect: Dialect,
+        body: bytes,
+        spawn: Callable[[Coroutine[None, None, None]], None],
+        nudge: Callable[[], None],
+        on_trouble: Callable[[str], None],
+    ) -> None:
+        self.live = live
+        self.status = 0
+        self.sent = False
+        """True once the request has begun to leave: from then on it may be billed."""
+        self.aborts = False
+        """True when a cut can only break the connection off: the response is no stream of events."""
+        self._gate = gate
+        self._dialect = dialect
+        self._body = body
+        self._spawn = spawn
+        self._nudge = nudge
+        self._on_trouble = on_trouble
+        self._meter: Meter | None = None
+        self._decoder: Decoder | None = None
+        self._decodes_for_client = False
+        self._held = bytearray()
+        self._holding = False
+        self._tail: bytes | None = None
+        self._cut = False
+        self._done = False
+
+    def begin(self, status: int, content_type: str, content_encoding: str) -> bool:
+        """Take the response's head; True when the client shall get the body decoded.
+
+        A stream is given to the client decoded, because the last bytes of a cut can't be appended to a compressed one.
+        """
+        self.status = status
+        self.aborts = not self.live.call.streamed or status >= 400
+        encoded = content_encoding.strip().lower() not in ("", "identity")
+        self._decodes_for_client = encoded and not self.aborts
+        call = self.live.call
+        self._meter = self._dialect.meter(
+            call, self._body, content_type, status, lambda text: self._gate.pricing.count_output(call, text)
+        )
+        try:
+            self._decoder = decoder(content_encoding)
+        except UndecodableBody as error:
+            self._undecodable(error)
+        return self._decodes_for_client
+
+    # ── mitmproxy's stream callable, and what our stream asks afterwards ──
+
+    def __call__(self, data: bytes) -> bytes:
+        """Take a chunk as the provider sent it (empty at the clean end), give what the client shall get now."""
+        if self._cut:
+            return b""
+        try:
+            return self._take(data)
+        except BaseException as error:  # tiktoken's panic is a BaseException; an exception here must become a cut
+            self.fail(error)
+            return b""
+
+    def on_sent(self) -> None:
+        """Remember that the request has begun to leave."""
+        self.sent = True
+
+    def take_held(self) -> bytes:
+        """Give the held bytes once they may go out."""
+        if self._holding or not self._held:
+            return b""
+        held = bytes(self._held)
+        self._held.clear()
+        return held
+
+    def take_tail(self) -> bytes | None:
+        """Give the last bytes if the stream is to end now, once."""
+        tail, self._tail = self._tail, None
+        return tail
+
+    def fail(self, error: BaseException) -> None:
+        """End the response because something of ours failed; what is reserved or counted stays posted."""
+        self._on_trouble(f"internal error in a response: {type(error).__name__}: {error}")
+        self._end_with(messages.failure("internal", f"stream cut after an internal error ({type(error).__name__})"))
+
+    async def finish(self, ending: Ending, note: str = "") -> CallLine | None:
+        """Settle; gives the call's last line, once."""
+        if ending == "complete" and not self._cut:
+            self._end_meter()
+        reading = self._meter.reading if self._meter is not None else Reading()
+        return await self.live.finish(reading, "cut" if self._cut else ending, self.status, note)
+
+    # ── inside ──
+
+    def _take(self, data: bytes) -> bytes:
+        assert self._meter is not None
+        if not data:
+            rest = self._end_meter()
+            self._holding = False
+            held = self.take_held()  # the answer is whole and billed: nothing is saved by holding its end
+            return held + (rest if self._shows_metered else b"")
+        shown = data
+        if self._decoder is not None:
+            try:
+                metered = self._meter.feed(self._decoder.feed(data))
+            except UndecodableBody as error:
+                self._undecodable(error)
+                metered = b""
+            if self._shows_metered:
+                shown = metered
+        return self._obey(self.live.observe(self._meter.reading), shown)
+
+    @property
+    def _shows_metered(self) -> bool:
+        """True when the client gets what the meter lets through, false when it gets the provider's own bytes."""
+        return not self.aborts
+
+    def _end_meter(self) -> bytes:
+        if self._done or self._meter is None:
+            return b""
+        self._done = True
+        rest = b""
+        if self._decoder is not None:
+            try:
+                rest = self._meter.feed(self._decoder.end())
+            except UndecodableBody as error:
+                self._meter.reading.unreadable = str(error)
+        return rest + self._meter.end()
+
+    def _undecodable(self, error: UndecodableBody) -> None:
+        assert self._meter is not None
+        self._decoder = None
+        self._meter.reading.unreadable = str(error)
+        if self._decodes_for_client:
+            self.live.refuse(messages.failure("unreadable", f"stream cut, it can't be decoded: {error}"))
+
+    def _obey(self, step: Step, shown: bytes) -> bytes:
+        if step is Step.CUT and self.live.refusal is not None:
+            self._end_with(self.live.refusal)
+            return b""
+        if step is Step.HOLD or self._holding:
+            self._holding = True
+            self._held += shown
+            shown = b""
+            if len(self._held) > MAX_HELD_BYTES:
+                self._end_with(messages.failure("store", "stream cut, its reservation was not extended in time"))
+                return b""
+        if self.live.wants_extension:
+            self._spawn(self._extend())
+        return shown if self._holding else self.take_held() + shown
+
+    async def _extend(self) -> None:
+        assert self._meter is not None
+        reading = self._meter.reading
+        while not self._cut:
+            step = await self._gate.extend(self.live, reading)
+            if step is Step.CUT:
+                if not self.live.ended:
+                    self._end_with(self.live.refusal or messages.failure("internal", "stream cut"))
+                    self._nudge()
+                return
+            if step is Step.PASS:
+                self._holding = False
+                self._nudge()
+            if not self.live.wants_extension:
+                return
+
+    def _end_with(self, refusal: Refusal) -> None:
+        if self._cut:
+            return
+        self._cut = True
+        self._holding = True
+        self._held.clear()
+        self.live.refuse(refusal)
+        self._tail = b""
+        if not self.aborts and self._meter is not None:
+            self._tail = self._dialect.cut(self.live.call, refusal, self._meter)

@@ -1,0 +1,272 @@
+"""The addon: thin hooks that guard, translate, and make one call into the gate.
+
+mitmproxy logs an exception in a hook and forwards the flow. So every hook that decides about money ends in a refusal
+or a cut when anything of ours fails, unless the user chose `on_error: allow`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from weakref import WeakKeyDictionary
+
+from mitmproxy import connection, ctx, http, tls
+from mitmproxy.addonmanager import Loader
+from mitmproxy.proxy import layer
+from mitmproxy.proxy.mode_specs import ReverseMode
+
+from llmcap_addon import messages
+from llmcap_addon.errors import LLMCapError, UnreadableRequest
+from llmcap_addon.live import Ending, LiveCall
+from llmcap_addon.proxy import cutting, translate
+from llmcap_addon.proxy.display import Display
+from llmcap_addon.proxy.exchange import Exchange
+from llmcap_addon.proxy.service import Service, Settings, Summary
+from llmcap_addon.view.lines import flow_comment
+from llmcap_addon.wire import clients, routes
+from llmcap_addon.wire.dialect import Dialect, Refusal, Request
+from llmcap_addon.wire.dialects import DIALECTS
+from llmcap_addon.wire.routes import Route
+
+LARGE_BODY_BYTES = 256 << 10
+"""Bodies above this are read in a thread: parsing 1 MB takes long enough for other streams to feel it."""
+
+log = logging.getLogger("llmcap")
+
+
+class Hooks:
+    """LLMCap as mitmproxy's addon manager sees it."""
+
+    name = "llmcap"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.service: Service | None = None
+        self.summary = Summary()
+        """What the run came to, once it is done."""
+        self._settings = settings
+        self._exchanges: WeakKeyDictionary[http.HTTPFlow, Exchange] = WeakKeyDictionary()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._starting: asyncio.Task[None] | None = None
+        self._display: Display | None = None
+
+    # ── life ──
+
+    def load(self, loader: Loader) -> None:
+        """Declare our options; they stand in `mitmdump --options` and in mitmproxy's own config.yaml."""
+        if self._settings is None:
+            translate.add_options(loader)
+        scripts = ctx.master.addons.get("scriptloader")
+        if scripts is not None and scripts.is_running:  # loaded into a proxy that runs already: no `running` comes
+            self._starting = asyncio.create_task(self.running())
+
+    async def running(self) -> None:
+        """Start, or say in one message why not and stop the proxy: it must not run unmetered."""
+        if self.service is not None:
+            return
+        try:
+            broken = cutting.self_test(ctx.options)
+            if broken:
+                raise LLMCapError(f"this version of mitmproxy can't be relied on to cut a stream ({broken})")
+            settings = self._settings or translate.settings_from_options(ctx.options, type(ctx.master).__name__)
+            service = await Service.start(settings)
+            self._display = Display(service)
+            self._display.start(translate.listening(ctx.master.addons.get("proxyserver")))
+            self.service = service
+        except Exception as error:
+            shown = str(error) if isinstance(error, LLMCapError) else f"{type(error).__name__}: {error}"
+            log.error("llmcap: not started: %s", shown)
+            ctx.master.shutdown()
+
+    async def done(self) -> None:
+        """Settle what is still live, and close the ledger."""
+        for exchange in list(self._exchanges.values()):
+            await exchange.finish("shutdown")
+        if self._display is not None:
+            await self._display.stop()
+        if self.service is not None:
+            self.summary = await self.service.close()
+
+    # ── whose traffic ──
+
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        """Leave every connection encrypted that does not go to an LLM host."""
+        if isinstance(data.context.client.proxy_mode, ReverseMode):
+            return
+        address = data.context.server.address
+        names = [data.client_hello.sni or "", address[0] if address else ""]
+        data.ignore_connection = not any(self._is_llm_host(name) for name in names)
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        """Put streams that can be cut under every HTTP connection."""
+        if nextlayer.layer is None:
+            ctx.master.addons.get("nextlayer").next_layer(nextlayer)
+        cutting.make_cuttable(nextlayer.layer)
+
+    def _is_llm_host(self, name: str) -> bool:
+        hosts = self.service.hosts if self.service is not None else {}
+        return bool(name) and routes.is_llm_host(name, hosts)
+
+    def _llm_host(self, flow: http.HTTPFlow) -> str | None:
+        """The LLM host this flow goes to: its destination, else the name its TLS asked for; never the Host header."""
+        for name in (flow.request.host, flow.client_conn.sni or ""):
+            if self._is_llm_host(name):
+                return name.lower().rstrip(".")
+        return None
+
+    # ── a call ──
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Keep the body of an LLM request together: it is judged whole, before a byte of it is forwarded."""
+        if self._llm_host(flow) is not None:
+            flow.request.stream = False
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """Admit or refuse."""
+        if flow.response is not None or flow.error is not None:
+            return
+        host = self._llm_host(flow)
+        if host is None:
+            return
+        request = translate.request_head(flow.request, host)
+        try:
+            flow.response = await self._decide(flow, request)
+        except asyncio.CancelledError:
+            flow.kill()
+            raise
+        except Exception as error:
+            log.error("llmcap: internal error in a request: %s: %s", type(error).__name__, error)
+            if self.service is None or self.service.config.on_error != "allow":
+                reason = f"refused after an internal error ({type(error).__name__}); nothing was sent or spent"
+                flow.response = translate.last_resort(messages.failure("internal", reason))
+
+    async def _decide(self, flow: http.HTTPFlow, request: Request) -> http.Response | None:
+        service = self.service
+        if service is None:
+            return translate.last_resort(messages.failure("internal", "the proxy is still starting, try again"))
+        route = routes.classify(request, service.hosts)
+        if route.kind in ("free", "foreign"):
+            return None
+        client = service.client_of(request)
+        dialect = DIALECTS[route.dialect_name]
+        if route.upgrade and service.config.unmetered != "allow":
+            return translate.upgrade_required(route)
+        if route.kind == "unmetered":
+            return await self._unmetered(service, route, request, client, dialect)
+        try:
+            encoding = request.headers.get("content-encoding", "")
+            raw = flow.request.raw_content
+            if raw is None:
+                raise UnreadableRequest("its body was streamed past the proxy")
+            if len(raw) > LARGE_BODY_BYTES:
+                request, call = await asyncio.to_thread(translate.read, dialect, request, raw, encoding, route, client)
+            else:
+                request, call = translate.read(dialect, request, raw, encoding, route, client)
+        except UnreadableRequest as error:
+            refusal = messages.failure("unreadable", f"refused, the request can't be understood: {error}")
+            await service.gate.note_refusal(route.dialect_name, route.host, route.provider, client, refusal)
+            return self._refuse(service, dialect, request, refusal, client)
+        outcome = await service.gate.admit(call, lambda: _is_gone(flow))
+        if isinstance(outcome, Refusal):
+            response = dialect.refusal(call, request, outcome, self._status(service, dialect, client, outcome))
+            return translate.to_response(response)
+        try:
+            self._send(flow, service, dialect, request, outcome)
+        except BaseException:
+            await outcome.finish(translate.NOTHING_READ, "never_sent", 0, "refused after an internal error")
+            raise
+        return None
+
+    def _send(self, flow: http.HTTPFlow, service: Service, dialect: Dialect, request: Request, live: LiveCall) -> None:
+        """Let an admitted call go out, with what we ask for in its body."""
+        if not cutting.is_cuttable(flow):
+            raise LLMCapError("this flow's stream could not be cut")
+        amended = dialect.amend(live.call, request.body, live.max_output_tokens)
+        if amended is not request.body:
+            flow.request.headers.pop("content-encoding", None)
+            flow.request.content = amended
+        exchange = Exchange(
+            gate=service.gate,
+            live=live,
+            dialect=dialect,
+            body=request.body,
+            spawn=self._spawn,
+            nudge=lambda: cutting.nudge(flow),
+            on_trouble=service.bulletin.trouble,
+        )
+        self._exchanges[flow] = exchange
+        cutting.watch(flow, exchange)
+
+    async def _unmetered(
+        self, service: Service, route: Route, request: Request, client: str, dialect: Dialect
+    ) -> http.Response | None:
+        place = f"{request.method} {route.host}{request.path}"
+        if service.config.unmetered == "allow":
+            service.bulletin.notice(f"not metered, forwarded: {place}")
+            return None
+        refusal = messages.failure(
+            "unmetered",
+            f"refused, {place} may cost money and is not metered yet. "
+            "To let such calls through uncounted, set `unmetered: allow` in caps.yaml.",
+        )
+        await service.gate.note_refusal(route.dialect_name, route.host, route.provider, client, refusal)
+        return self._refuse(service, dialect, request, refusal, client)
+
+    def _refuse(
+        self, service: Service, dialect: Dialect, request: Request, refusal: Refusal, client: str
+    ) -> http.Response:
+        return translate.to_response(
+            dialect.refusal(None, request, refusal, self._status(service, dialect, client, refusal))
+        )
+
+    def _status(self, service: Service, dialect: Dialect, client: str, refusal: Refusal) -> int:
+        return clients.refusal_status(dialect.name, client, refusal.kind, service.config.refuse_with)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Put the meter in the way of the body, chunk by chunk; no body is ever stored."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None or flow.response is None:
+            return
+        try:
+            translate.stream_through(flow, exchange)
+        except Exception as error:
+            exchange.fail(error)
+            flow.response.stream = exchange
+
+    async def response(self, flow: http.HTTPFlow) -> None:
+        """Settle a call whose response has ended, by itself or cut."""
+        await self._finish(flow, "complete", "")
+
+    async def error(self, flow: http.HTTPFlow) -> None:
+        """Settle a call whose client or provider went away."""
+        exchange = self._exchanges.get(flow)
+        if exchange is None:
+            return
+        note = flow.error.msg if flow.error is not None else ""
+        await self._finish(flow, _ending(flow, exchange), note)
+
+    async def _finish(self, flow: http.HTTPFlow, ending: Ending, note: str) -> None:
+        exchange = self._exchanges.pop(flow, None)
+        if exchange is None:
+            return
+        line = await exchange.finish(ending, note)
+        if line is not None:
+            flow.comment = flow_comment(line)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _is_gone(flow: http.HTTPFlow) -> bool:
+    return not flow.client_conn.state & connection.ConnectionState.CAN_READ
+
+
+def _ending(flow: http.HTTPFlow, exchange: Exchange) -> Ending:
+    """Tell who went away, and whether the request had left before."""
+    if not exchange.sent:
+        return "never_sent"
+    if not flow.client_conn.connected or (flow.error is not None and "lient disconnected" in flow.error.msg):
+        return "client_gone"
+    return "upstream_gone"

@@ -1,0 +1,200 @@
+"""Service: everything behind the hooks, put together at the start, kept up to date while it runs, closed at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from pathlib import Path
+from typing import Literal
+
+from llmcap_addon import config as configs
+from llmcap_addon.activity import Activity, Counts
+from llmcap_addon.budget.budget import Budget
+from llmcap_addon.budget.ledger import Balance, Store
+from llmcap_addon.budget.stores import open_store
+from llmcap_addon.budget.windows import zone
+from llmcap_addon.config import Config, ConfigWatch
+from llmcap_addon.errors import ConfigError, LLMCapError, StoreError
+from llmcap_addon.gate import Gate, Policy
+from llmcap_addon.money import Nanousd
+from llmcap_addon.pricing.prices import Prices
+from llmcap_addon.proxy.bulletin import Bulletin
+from llmcap_addon.runtime import AsyncioRuntime
+from llmcap_addon.view.console import NO_CALLS
+from llmcap_addon.wire import clients
+from llmcap_addon.wire.dialect import Request
+
+TICK_S = 1.0
+"""How often caps.yaml is looked at."""
+HEARTBEAT_TICKS = 5
+"""The ledger's lease is renewed every so many ticks: several times before it would be over."""
+log = logging.getLogger("llmcap")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user asked for when starting the proxy."""
+
+    config: str | None = None
+    """Path of caps.yaml; None looks in the usual places."""
+    config_value: Config | None = None
+    """A configuration made by hand (`llmcap run --cap 2`); then no file is read or watched."""
+    store: str | None = None
+    """Overrides the configuration's `store:`."""
+    view: Literal["auto", "off"] = "auto"
+    client_hint: str = ""
+    """The program that `llmcap run` started: names the client where its user agent names only an SDK."""
+    run_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Identifies this run for caps that count `per: run`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run of the proxy came to."""
+
+    balances: tuple[Balance, ...] = ()
+    counts: Counts = NO_CALLS
+    spent: Nanousd = 0
+    """By this run's calls, whatever cap they count against."""
+
+
+class Service:
+    """The gate with its budget, prices and ledger, as the configuration of the moment says."""
+
+    def __init__(
+        self, settings: Settings, config: Config, store: Store, gate: Gate, activity: Activity, bulletin: Bulletin
+    ) -> None:
+        self.settings = settings
+        self.config = config
+        self.store = store
+        self.gate = gate
+        self.activity = activity
+        self.bulletin = bulletin
+        self.hosts = _hosts(config)
+        self._runtime = AsyncioRuntime()
+        self._watch = ConfigWatch(config.source) if config.source is not None else None
+        self._ticker: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Service:
+        """Read the configuration and open the ledger; raises LLMCapError with what is wrong and what to do."""
+        config = settings.config_value or _read_config(settings.config)
+        runtime = AsyncioRuntime()
+        activity = Activity(runtime.now_ms)
+        bulletin = Bulletin(runtime.monotonic_s)
+        store = open_store(settings.store or config.store, runtime.now_ms)
+        try:
+            budget = Budget(config.caps, store, runtime.now_ms, config.timezone, settings.run_id)
+            await budget.heartbeat()
+            gate = Gate(
+                budget=budget,
+                pricing=await asyncio.to_thread(_pricing, config),
+                policy=_policy(config),
+                runtime=runtime,
+                new_id=lambda: secrets.token_hex(12),
+                on_change=activity.update,
+                on_trouble=bulletin.trouble,
+            )
+        except BaseException:
+            await store.close()
+            raise
+        service = cls(settings, config, store, gate, activity, bulletin)
+        service._ticker = asyncio.create_task(service._tick_for_ever())
+        if config.source is None and settings.config_value is None:
+            bulletin.notice("no caps.yaml found: the built-in cap of $5 per day is in force")
+        gate.pricing.warm()
+        return service
+
+    async def close(self) -> Summary:
+        """Write down what is left, sum up, and let the ledger go."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        balances: tuple[Balance, ...] = ()
+        try:
+            await self.gate.retry_unwritten()
+            balances = await self.gate.budget.balances()
+        except StoreError as error:
+            log.error("llmcap: some calls could not be written down, they stay reserved: %s", error)
+        await self.store.close()
+        spent = sum(cost for _, cost, _ in self.activity.spent_by("model"))
+        return Summary(balances, self.activity.counts(), spent)
+
+    # ── for hooks ──
+
+    def client_of(self, request: Request) -> str:
+        """Name the program behind a request."""
+        return clients.client_name(request.headers, self.settings.client_hint)
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds."""
+        return self._runtime.now_ms()
+
+    # ── while it runs ──
+
+    async def _tick_for_ever(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            ticks += 1
+            try:
+                await self.look_at_config()
+                if ticks % HEARTBEAT_TICKS == 0:
+                    await self.gate.budget.heartbeat()
+                    await self.gate.retry_unwritten()
+            except Exception as error:
+                self.bulletin.trouble(
+                    str(error) if isinstance(error, LLMCapError) else f"{type(error).__name__}: {error}"
+                )
+
+    async def look_at_config(self) -> None:
+        """Take over a change of caps.yaml; a broken edit keeps the old caps and says so."""
+        if self._watch is None:
+            return
+        changed = await asyncio.to_thread(self._watch.poll)
+        if isinstance(changed, Config):
+            try:
+                pricing = await asyncio.to_thread(_pricing, changed)
+                policy = _policy(changed)
+            except LLMCapError as error:
+                self._keep_old(error)
+                return
+            self.gate.budget.replace_caps(changed.caps, changed.timezone)
+            self.gate.pricing = pricing
+            self.gate.policy = policy
+            if changed.store != self.config.store and self.settings.store is None:
+                self.bulletin.notice("`store:` has changed: that takes a restart, the old store stays in use")
+            self.config = changed
+            self.hosts = _hosts(changed)
+            self.bulletin.standing("")
+            log.warning("llmcap: caps.yaml has changed, the new caps are in force: %s", _names(changed))
+        elif isinstance(changed, ConfigError):
+            self._keep_old(changed)
+
+    def _keep_old(self, error: LLMCapError) -> None:
+        self.bulletin.standing(f"caps.yaml can't be used, the old caps stay in force: {error}")
+
+
+def _read_config(path: str | None) -> Config:
+    found = configs.find(path, Path.cwd())
+    return configs.load(found) if found is not None else configs.builtin()
+
+
+def _pricing(config: Config) -> Prices:
+    return Prices.load(config.prices, config.unknown_price, now_ms=AsyncioRuntime().now_ms)
+
+
+def _policy(config: Config) -> Policy:
+    local: tzinfo | None = zone(config.timezone)
+    return Policy(shorten=config.shorten, wait_ms=config.wait_ms, on_error=config.on_error, zone=local)
+
+
+def _hosts(config: Config) -> Mapping[str, tuple[str, str]]:
+    return {name: (host.api, host.provider) for name, host in config.hosts.items()}
+
+
+def _names(config: Config) -> str:
+    return ", ".join(cap.name for cap in config.caps) or "none, auditing only"

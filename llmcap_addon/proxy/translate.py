@@ -1,0 +1,117 @@
+"""Between mitmproxy's values and ours: options, requests, responses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mitmproxy import http, options
+from mitmproxy.addonmanager import Loader
+from mitmproxy.addons.proxyserver import Proxyserver
+
+from llmcap_addon.call import Call
+from llmcap_addon.errors import ConfigError, UnreadableRequest
+from llmcap_addon.proxy.exchange import Exchange
+from llmcap_addon.proxy.service import Settings
+from llmcap_addon.usage import Reading
+from llmcap_addon.wire.dialect import Dialect, Refusal, Request, Response
+from llmcap_addon.wire.encodings import UndecodableBody, decode_body
+from llmcap_addon.wire.routes import Route
+
+MAX_REQUEST_BYTES = 256 << 20
+"""Decoded. Providers take 32–100 MB at most; a body that unpacks to more than this is a bomb."""
+
+NOTHING_READ = Reading()
+"""What is known of a call that was never sent."""
+
+VIEWS = ("auto", "off")
+
+
+def add_options(loader: Loader) -> None:
+    """Declare `llmcap_config`, `llmcap_store` and `llmcap_view`."""
+    loader.add_option(
+        "llmcap_config",
+        str,
+        "",
+        "Path of caps.yaml; empty: ./caps.yaml, then the user's config folder, then $5 per day.",
+    )
+    loader.add_option("llmcap_store", str, "", "Where the ledger lives: sqlite, or sqlite:///absolute/path.")
+    loader.add_option(
+        "llmcap_view", str, "auto", "auto: a live console in a terminal, else a line a call; or off.", choices=VIEWS
+    )
+
+
+def settings_from_options(opts: options.Options, master: str) -> Settings:
+    """Read our options; the console is for mitmdump alone, mitmproxy and mitmweb have their own."""
+    if opts.llmcap_view not in VIEWS:
+        raise ConfigError(f"llmcap_view: found {opts.llmcap_view!r}; allowed: {', '.join(VIEWS)}")
+    return Settings(
+        config=opts.llmcap_config or None,
+        store=opts.llmcap_store or None,
+        view=opts.llmcap_view if master == "DumpMaster" else "off",
+    )
+
+
+def listening(proxyserver: Proxyserver) -> str:
+    """Where the proxy listens, as the console shows it ("127.0.0.1:8080")."""
+    addresses = [(host, port) for host, port, *_ in proxyserver.listen_addrs()]
+    return ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses)
+
+
+def request_head(request: http.Request, host: str) -> Request:
+    """A request as dialects read it, still without its body; `host` is the one we decided on."""
+    path, _, _ = request.path.partition("?")
+    return Request(
+        method=request.method.upper(),
+        host=host,
+        path=path,
+        query=dict(request.query),
+        headers={name.lower(): value for name, value in request.headers.items()},
+    )
+
+
+def read(
+    dialect: Dialect, request: Request, raw: bytes, encoding: str, route: Route, client: str
+) -> tuple[Request, Call]:
+    """Decode and understand a request; raises UnreadableRequest."""
+    try:
+        body = decode_body(raw, encoding, MAX_REQUEST_BYTES) if encoding else raw
+    except UndecodableBody as error:
+        raise UnreadableRequest(f"its body is not {encoding!r} as it says: {error}") from error
+    request = replace(request, host=route.host, body=body)
+    return request, dialect.parse(request, route.provider, client)
+
+
+def to_response(response: Response) -> http.Response:
+    """Our refusal as mitmproxy's response."""
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    return http.Response.make(response.status, response.body, http.Headers(headers))
+
+
+def last_resort(refusal: Refusal) -> http.Response:
+    """A refusal when not even the dialect can be relied on: plain text that every client shows."""
+    return http.Response.make(
+        429, refusal.message, {"content-type": "text/plain; charset=utf-8", "x-should-retry": "false"}
+    )
+
+
+def upgrade_required(route: Route) -> http.Response:
+    """Tell a websocket client to fall back to HTTP, where calls are metered; Codex does so at once."""
+    message = f"LLMCap: websockets to {route.host} are not metered yet; use HTTP."
+    return http.Response.make(426, message, {"content-type": "text/plain; charset=utf-8", "x-should-retry": "false"})
+
+
+def stream_through(flow: http.HTTPFlow, exchange: Exchange) -> None:
+    """Let a response's body run through an exchange, and frame it so that it can end early."""
+    assert flow.response is not None
+    headers = flow.response.headers
+    decodes = exchange.begin(
+        flow.response.status_code, headers.get("content-type", ""), headers.get("content-encoding", "")
+    )
+    if decodes:
+        headers.pop("content-encoding", None)
+    if not exchange.aborts:
+        # A cut, or a chunk taken out, makes a stated length wrong.
+        headers.pop("content-length", None)
+        if flow.request.http_version == "HTTP/1.1":
+            headers["transfer-encoding"] = "chunked"
+    flow.response.stream = exchange
