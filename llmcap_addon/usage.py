@@ -83,6 +83,8 @@ class Reading:
     """True once the provider has said its last word on usage."""
     counted_output_tokens: int = 0
     """Output seen in the body and counted by us, from above."""
+    counted_web_search_requests: int = 0
+    """Searches seen in the body; they are in `usage` too once that is there."""
     model: str = ""
     """The model the response names; empty while unknown."""
     terms: Terms = NO_TERMS

@@ -162,6 +162,10 @@ class SseMeter:
     def on_half_event(self, event: Event) -> None:
         """Read a last event that broke off and is no longer valid; count what it holds from above."""
 
+    def on_garbled_event(self, event: Event) -> None:
+        """Read a whole event that is not valid: nothing is known of it, unless a dialect can count it from above."""
+        self.mark_unreadable("an event of the stream is not valid")
+
     def mark_unreadable(self, why: str) -> None:
         """Say that something was not understood, unless the provider's last word on usage is already known."""
         if not self.reading.final and not self.reading.unreadable:
@@ -174,7 +178,7 @@ class SseMeter:
             return self.on_event(event)
         except (ValueError, RecursionError):
             if whole:
-                self.mark_unreadable("an event of the stream is not valid")
+                self.on_garbled_event(event)
             else:
                 self.on_half_event(event)
             return True

@@ -145,6 +145,10 @@ class ContentBuilder:
         except RecursionError as error:
             raise UnreadableRequest("the body is nested too deeply") from error
 
+    def add_tokens(self, tokens: int) -> None:
+        """Add input that came as token numbers: a text of as many bytes, of a byte that tokenizers never merge."""
+        self.add_text("\x01" * tokens)
+
     def add_tools(self, tools: object) -> None:
         """Add tool descriptions (or a response format), which a provider renders anew."""
         self._tool_bytes += self.add_json(tools)

@@ -1,0 +1,337 @@
+"""Chat completions, at OpenAI and at every host that speaks like it.
+
+Shapes: the `openai` SDK's `completion_create_params`, `chat_completion` and `chat_completion_chunk`.
+"""
+
+from __future__ import annotations
+
+from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
+from llmcap_addon.errors import UnreadableRequest
+from llmcap_addon.usage import Terms
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response
+from llmcap_addon.wire.meters import BodyMeter
+from llmcap_addon.wire.openai_common import (
+    AUDIO_BYTES_PER_TOKEN,
+    ErrorMeter,
+    chat_usage,
+    edit_members,
+    error_object,
+    hides_reasoning,
+    inside_event,
+    is_event_stream,
+    list_of,
+    may_hold,
+    model_name,
+    output_strings,
+    provider_of,
+    record_bad_usage,
+    record_head,
+    record_usage,
+    refusal_response,
+)
+from llmcap_addon.wire.openai_input import add_content, add_message
+from llmcap_addon.wire.replies import event_bytes
+from llmcap_addon.wire.sse import Event, SseMeter
+from llmcap_addon.wire.text import (
+    ContentBuilder,
+    JsonObject,
+    boolean,
+    load_json,
+    mapping,
+    parse_json,
+    positive_int,
+    string,
+    token_bound,
+)
+
+_REPORTS_UNASKED = frozenset({"mistral", "openrouter", "groq", "perplexity"})
+"""Hosts whose streams end with a usage anyway. Mistral even answers 422 to `stream_options`
+(openai/openai-agents-python issue 442), and the others' chunks must reach the client as they came."""
+_LIMITS_BY_COMPLETION = frozenset({"openai", "groq", "cerebras", "xai"})
+"""Hosts that prefer `max_completion_tokens`; OpenAI's o-series refuses `max_tokens`, Mistral refuses the new name."""
+_LIMITS = ("max_completion_tokens", "max_tokens")
+_XAI_SOURCES = 20
+"""xAI's default for `search_parameters.max_search_results`."""
+_CLIENT_TOOLS = frozenset({"function", "custom"})
+
+
+class ChatDialect:
+    """`POST …/chat/completions`."""
+
+    name = "openai.chat"
+
+    def parse(self, request: Request, provider: str, client: str) -> Call:
+        """Understand a request; raises UnreadableRequest."""
+        body = load_json(request.body)
+        model = model_name(body)
+        choices = positive_int(body, "n") or 1
+        stated = [limit for key in _LIMITS if (limit := positive_int(body, key)) is not None]
+        _check_fallbacks(body, model)
+        builder = ContentBuilder()
+        for message in list_of(body, "messages"):
+            add_message(builder, message)
+        _add_tools(builder, body)
+        _add_searches(builder, body, model, choices)
+        return Call(
+            dialect=self.name,
+            provider=provider,
+            host=request.host,
+            model=model,
+            streamed=boolean(body, "stream"),
+            content=builder.build(),
+            max_output_tokens=stated[0] if stated else None,
+            choices=choices,
+            hidden_output_tokens=_hidden_tokens(provider, model, body),
+            terms=Terms(service_tier=string(body, "service_tier").lower()),
+            client=client,
+        )
+
+    def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
+        """Ask for the usage of a stream, and limit the answer; every other byte stays as it came."""
+        if not call.editable:
+            return body
+        changes: dict[str, object] = {}
+        if _must_ask(call, body):
+            changes["stream_options"] = {**_stream_options(body), "include_usage": True}
+        if max_output_tokens is not None:
+            for key in _limit_keys(call, body):
+                changes[key] = max_output_tokens
+        return edit_members(body, changes) if changes else body
+
+    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+        """Make the meter for a response."""
+        if status >= 400:
+            return ErrorMeter(call.provider)
+        searches = call.content.web_searches
+        if is_event_stream(content_type, streamed=call.streamed):
+            return ChatStreamMeter(call, count, searches, drops_usage=call.editable and _must_ask(call, body))
+        return ChatBodyMeter(call, count, searches)
+
+    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
+        """Shape a refusal."""
+        return refusal_response(call.provider if call else provider_of(request), refusal, status)
+
+    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
+        """End a stream with an error that the SDK raises (`Stream.__stream__`: a chunk with a top-level error)."""
+        if not isinstance(meter, SseMeter):
+            return b""
+        error: JsonObject = {"error": error_object(call.provider, refusal, 402)}
+        return event_bytes(error, inside_event=inside_event(meter))
+
+
+CHAT = ChatDialect()
+
+
+# ── requests ──
+
+
+def _check_fallbacks(body: JsonObject, model: str) -> None:
+    """OpenRouter may answer with any model of a list, at that model's price."""
+    others = [name for name in list_of(body, "models") if name != model]
+    if others:
+        raise UnreadableRequest(
+            "a list of fallback `models` may be billed at any of their prices and is not metered yet; name one `model`"
+        )
+
+
+def _hidden_tokens(provider: str, model: str, body: JsonObject) -> int | None:
+    if hides_reasoning(provider, model, body) or "audio" in list_of(body, "modalities") or body.get("audio"):
+        return None  # audio is in the stream, but its bytes say too little about its tokens
+    prediction = mapping(body.get("prediction")).get("content")
+    if prediction is None:
+        return 0
+    # Rejected tokens of a prediction are billed as output and not shown.
+    builder = ContentBuilder()
+    add_content(builder, prediction)
+    return builder.build().text_bytes
+
+
+def _add_tools(builder: ContentBuilder, body: JsonObject) -> None:
+    for tool in list_of(body, "tools"):
+        builder.add_tools(tool)
+        kind = mapping(tool).get("type", "function")
+        if not isinstance(kind, str) or kind not in _CLIENT_TOOLS:
+            # The host runs it (OpenRouter's, Groq's and xAI's own tools) and reads its results as further input.
+            builder.provider_tools += 1
+            builder.opaque = True
+            builder.server_turns = DEFAULT_SERVER_TURNS
+            builder.web_searches = DEFAULT_SERVER_TURNS
+    for key in ("functions", "response_format", "tool_choice"):
+        if body.get(key) is not None:
+            builder.add_tools(body[key])
+    prediction = mapping(body.get("prediction")).get("content")
+    if prediction is not None:
+        add_content(builder, prediction)
+
+
+def _add_searches(builder: ContentBuilder, body: JsonObject, model: str, choices: int) -> None:
+    name = model.lower()
+    plugins = [mapping(plugin).get("id") for plugin in list_of(body, "plugins")]
+    if body.get("web_search_options") is not None or "-search-" in name or name.endswith(":online") or "web" in plugins:
+        # OpenAI's search models search once an answer and report it nowhere (platform.openai.com, "Web search" of
+        # chat completions); so do OpenRouter's `:online` and web plugin.
+        builder.opaque = True
+        builder.server_turns = max(builder.server_turns, 1)
+        builder.web_searches = max(builder.web_searches, choices)
+    search = mapping(body.get("search_parameters"))
+    if search and search.get("mode") != "off":  # xAI
+        builder.opaque = True
+        builder.server_turns = max(builder.server_turns, 1)
+        builder.web_searches += positive_int(search, "max_search_results") or _XAI_SOURCES
+    if "compound" in name:  # Groq's systems bring their own tools
+        builder.opaque = True
+        builder.server_turns = DEFAULT_SERVER_TURNS
+        builder.web_searches = max(builder.web_searches, DEFAULT_SERVER_TURNS)
+
+
+def _stream_options(body: bytes) -> JsonObject:
+    if not may_hold(body, "stream_options"):
+        return {}
+    return mapping(mapping(parse_json(body)).get("stream_options"))
+
+
+def _must_ask(call: Call, body: bytes) -> bool:
+    """Tell whether we ask for the usage ourselves, and so take it out of what the client sees."""
+    if not call.streamed or call.provider in _REPORTS_UNASKED:
+        return False
+    return _stream_options(body).get("include_usage") is not True
+
+
+def _limit_keys(call: Call, body: bytes) -> list[str]:
+    """Name the members that limit the answer: those the request has, else the one the host prefers."""
+    stated: list[str] = []
+    if any(may_hold(body, key) for key in _LIMITS):
+        value = mapping(parse_json(body))
+        stated = [key for key in _LIMITS if value.get(key) is not None]
+    return stated or [_LIMITS[0] if call.provider in _LIMITS_BY_COMPLETION else _LIMITS[1]]
+
+
+# ── responses ──
+
+
+class _Counter:
+    """Counts what the model wrote, each piece from above."""
+
+    def __init__(self, count: CountTokens) -> None:
+        self._count = count
+
+    def text(self, text: str) -> int:
+        return max(1, self._count(text)) if text else 0
+
+    def written(self, node: object) -> int:
+        """Count a delta or a message."""
+        if isinstance(node, dict) and isinstance(audio := node.get("audio"), dict):
+            data = audio.get("data")
+            size = len(data) * 3 // 4 if isinstance(data, str) else 0
+            rest = {key: value for key, value in node.items() if key != "audio"}
+            transcript = self.written(audio.get("transcript"))
+            return max(transcript, -(-size // AUDIO_BYTES_PER_TOKEN)) + self.written(rest)
+        return sum(self.text(text) for text in output_strings(node))
+
+    def choice(self, choice: object) -> int:
+        """Count one choice of a chunk or a completion."""
+        parts = mapping(choice)
+        for key in ("delta", "message", "text"):
+            if parts.get(key) is not None:
+                return self.written(parts[key])
+        return 0
+
+
+class ChatStreamMeter(SseMeter):
+    """Reads chunks; with `drops_usage` it takes out the extra chunk that we asked for."""
+
+    def __init__(self, call: Call, count: CountTokens, searches: int = 0, *, drops_usage: bool) -> None:
+        super().__init__()
+        self._provider = call.provider
+        self._choices = call.choices
+        self._counter = _Counter(count)
+        self._searches = searches
+        self._drops_usage = drops_usage
+        self._understood = False
+
+    def on_event(self, event: Event) -> bool:
+        """Read one chunk."""
+        if event.data.strip() == b"[DONE]":
+            self._understood = True
+            if self.reading.usage is not None:
+                self.reading.final = True
+            return True
+        payload = parse_json(event.data)
+        if not isinstance(payload, dict):
+            raise ValueError("a chunk is no object")
+        self._understood = True
+        record_head(self.reading, payload)
+        if payload.get("error") or mapping(payload.get("x_groq")).get("error"):
+            self.reading.failed = True
+        choices = payload.get("choices")
+        if isinstance(choices, list):
+            self.reading.counted_output_tokens += sum(self._counter.choice(choice) for choice in choices)
+        else:
+            choices = [None]
+            if not payload.get("error"):
+                self.reading.counted_output_tokens += self._counter.written(payload)
+        raw = payload.get("usage") or mapping(payload.get("x_groq")).get("usage")
+        if raw is not None:
+            self._take_usage(raw, ends=self._ends(payload, choices))
+        return not (self._drops_usage and isinstance(raw, dict) and choices == [] and not payload.get("error"))
+
+    def on_half_event(self, event: Event) -> None:
+        """Count a chunk that broke off as if all of it were output."""
+        self._understood = True
+        self.reading.counted_output_tokens += self._counter.text(event.data.decode("utf-8", "replace"))
+
+    def on_garbled_event(self, event: Event) -> None:
+        """Count an event that is no chunk as if all of it were output: some hosts send heartbeats of their own."""
+        self.reading.counted_output_tokens += self._counter.text(event.data.decode("utf-8", "replace"))
+
+    def end(self) -> bytes:
+        """Take the end; a body in which nothing was understood is no stream of chunks."""
+        rest = super().end()
+        if not self._understood:
+            self.mark_unreadable("the stream holds no chunk of a chat completion")
+        return rest
+
+    def _ends(self, payload: JsonObject, choices: list[object]) -> bool:
+        """Tell whether a usage is the last: some hosts send one with every chunk, growing."""
+        if not choices or payload.get("x_groq") is not None:
+            return True
+        return self._choices == 1 and any(mapping(choice).get("finish_reason") for choice in choices)
+
+    def _take_usage(self, raw: object, *, ends: bool) -> None:
+        try:
+            usage = chat_usage(raw, self._provider, self._searches)
+        except ValueError as error:
+            record_bad_usage(self.reading, error)
+            return
+        if usage is not None:
+            record_usage(self.reading, usage, final=ends)
+
+
+class ChatBodyMeter(BodyMeter):
+    """Reads a whole completion."""
+
+    def __init__(self, call: Call, count: CountTokens, searches: int = 0) -> None:
+        super().__init__()
+        self._provider = call.provider
+        self._counter = _Counter(count)
+        self._searches = searches
+
+    def on_body(self, body: bytes) -> None:
+        """Read the completion; DeepSeek's keep-alive blank lines before it are JSON's own white space."""
+        payload = parse_json(body)
+        if not isinstance(payload, dict):
+            raise ValueError("a completion is no object")
+        record_head(self.reading, payload)
+        self.reading.failed = bool(payload.get("error"))
+        choices = payload.get("choices")
+        if isinstance(choices, list):
+            self.reading.counted_output_tokens = sum(self._counter.choice(choice) for choice in choices)
+        try:
+            usage = chat_usage(payload.get("usage"), self._provider, self._searches)
+        except ValueError as error:
+            record_bad_usage(self.reading, error)
+            return
+        if usage is not None:
+            record_usage(self.reading, usage, final=True)
+        elif not isinstance(choices, list) and not self.reading.failed:
+            self.mark_unreadable("the answer holds neither usage nor choices")

@@ -1,0 +1,109 @@
+"""Embeddings: only input is billed. Shapes: the `openai` SDK's `embedding_create_params`, `create_embedding_response`."""
+
+from __future__ import annotations
+
+from llmcap_addon.call import Call
+from llmcap_addon.errors import UnreadableRequest
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response
+from llmcap_addon.wire.meters import BodyMeter
+from llmcap_addon.wire.openai_common import (
+    ErrorMeter,
+    chat_usage,
+    model_name,
+    provider_of,
+    record_bad_usage,
+    record_head,
+    record_usage,
+    refusal_response,
+)
+from llmcap_addon.wire.openai_input import add_content
+from llmcap_addon.wire.text import ContentBuilder, load_json, parse_json
+
+
+class EmbeddingsDialect:
+    """`POST …/embeddings`."""
+
+    name = "openai.embeddings"
+
+    def parse(self, request: Request, provider: str, client: str) -> Call:
+        """Understand a request; raises UnreadableRequest."""
+        body = load_json(request.body)
+        builder = ContentBuilder()
+        _add_input(builder, body.get("input"))
+        return Call(
+            dialect=self.name,
+            provider=provider,
+            host=request.host,
+            model=model_name(body),
+            streamed=False,
+            content=builder.build(),
+            has_output=False,
+            client=client,
+        )
+
+    def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
+        """Change nothing: there is no output to limit, and the usage is always reported."""
+        return body
+
+    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+        """Make the meter for a response."""
+        return ErrorMeter(call.provider) if status >= 400 else EmbeddingsMeter(call.provider)
+
+    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
+        """Shape a refusal."""
+        return refusal_response(call.provider if call else provider_of(request), refusal, status)
+
+    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
+        """Nothing can end half a JSON body; the connection breaks off."""
+        return b""
+
+
+EMBEDDINGS = EmbeddingsDialect()
+
+
+def _add_input(builder: ContentBuilder, given: object) -> None:
+    """Add a text, a list of texts, a list of tokens, or a list of lists of tokens."""
+    if isinstance(given, str):
+        builder.messages += 1
+        builder.add_text(given)
+        return
+    if not isinstance(given, list):
+        raise UnreadableRequest("input is neither a text nor a list")
+    if given and all(type(item) is int for item in given):
+        builder.messages += 1
+        builder.add_tokens(len(given))
+        return
+    for item in given:
+        if isinstance(item, list):
+            _add_input(builder, item)
+        elif isinstance(item, str):
+            builder.messages += 1
+            builder.add_text(item)
+        else:  # compatible hosts embed images and the like
+            builder.messages += 1
+            add_content(builder, item)
+
+
+class EmbeddingsMeter(BodyMeter):
+    """Reads a whole list of embeddings."""
+
+    def __init__(self, provider: str) -> None:
+        super().__init__()
+        self._provider = provider
+
+    def on_body(self, body: bytes) -> None:
+        """Read the usage."""
+        payload = parse_json(body)
+        if not isinstance(payload, dict):
+            raise ValueError("the answer is no object")
+        record_head(self.reading, payload)
+        self.reading.failed = bool(payload.get("error"))
+        try:
+            usage = chat_usage(payload.get("usage"), self._provider)
+        except ValueError as error:
+            record_bad_usage(self.reading, error)
+            return
+        if usage is not None:
+            record_usage(self.reading, usage, final=True)
+        elif not self.reading.failed:
+            self.mark_unreadable("the answer reports no usage")

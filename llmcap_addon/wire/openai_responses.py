@@ -1,0 +1,184 @@
+"""Responses over HTTP. Shapes: the `openai` SDK's `types/responses` (create params, events, `response_usage`)."""
+
+from __future__ import annotations
+
+from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
+from llmcap_addon.errors import UnreadableRequest
+from llmcap_addon.usage import Terms
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response
+from llmcap_addon.wire.openai_common import (
+    ErrorMeter,
+    edit_members,
+    error_object,
+    hides_reasoning,
+    inside_event,
+    is_event_stream,
+    list_of,
+    model_name,
+    provider_of,
+    refusal_response,
+)
+from llmcap_addon.wire.openai_input import add_content, add_item
+from llmcap_addon.wire.openai_responses_meter import ResponsesBodyMeter, ResponsesStreamMeter
+from llmcap_addon.wire.replies import event_bytes
+from llmcap_addon.wire.sse import SseMeter
+from llmcap_addon.wire.text import (
+    ContentBuilder,
+    JsonObject,
+    boolean,
+    load_json,
+    mapping,
+    positive_int,
+    string,
+)
+
+_OWN_TOOLS = frozenset({"function", "custom", "namespace"})
+"""Tools that the client runs, and whose description stands in the body."""
+_KNOWN_TOOLS = frozenset({"local_shell", "apply_patch", "computer", "computer_use_preview"})
+"""Tools that the client runs, but whose description is the provider's."""
+_BILLED_APART = frozenset({"code_interpreter", "image_generation", "shell"})
+"""Tools that OpenAI bills by container or at another model's price; nothing in a usage shows it."""
+
+
+class ResponsesDialect:
+    """`POST …/responses`."""
+
+    name = "openai.responses"
+
+    def parse(self, request: Request, provider: str, client: str) -> Call:
+        """Understand a request; raises UnreadableRequest."""
+        body = load_json(request.body)
+        if boolean(body, "background"):
+            raise UnreadableRequest(
+                "background responses are not metered yet, their usage comes later; "
+                "send it without `background`, or streamed"
+            )
+        model = model_name(body)
+        builder = ContentBuilder()
+        _add_input(builder, body)
+        _add_tools(builder, body, provider)
+        return Call(
+            dialect=self.name,
+            provider=provider,
+            host=request.host,
+            model=model,
+            streamed=boolean(body, "stream"),
+            content=builder.build(),
+            max_output_tokens=positive_int(body, "max_output_tokens"),
+            hidden_output_tokens=_hidden_tokens(provider, model, body),
+            terms=Terms(service_tier=string(body, "service_tier").lower()),
+            client=client,
+        )
+
+    def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
+        """Limit the answer; a stream's last event reports its usage unasked."""
+        if max_output_tokens is None or not call.editable:
+            return body
+        return edit_members(body, {"max_output_tokens": max_output_tokens})
+
+    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+        """Make the meter for a response."""
+        if status >= 400:
+            return ErrorMeter(call.provider)
+        if is_event_stream(content_type, streamed=call.streamed):
+            return ResponsesStreamMeter(count)
+        return ResponsesBodyMeter(count)
+
+    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
+        """Shape a refusal."""
+        return refusal_response(call.provider if call else provider_of(request), refusal, status)
+
+    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
+        """End a stream with `response.failed`, which Codex stops at when the code is "invalid_prompt".
+
+        The SDKs raise on its top-level error (`Stream.__stream__`), with our message.
+        """
+        if not isinstance(meter, SseMeter):
+            return b""
+        known = meter if isinstance(meter, ResponsesStreamMeter) else None
+        response: JsonObject = {
+            "id": known.response_id if known else "",
+            "object": "response",
+            "created_at": known.created_at if known else 0,
+            "status": "failed",
+            "error": {"code": "invalid_prompt", "message": refusal.message},
+            "incomplete_details": None,
+            "instructions": None,
+            "metadata": {},
+            "model": meter.reading.model or call.model,
+            "output": [],
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": None,
+        }
+        event: JsonObject = {
+            "type": "response.failed",
+            "sequence_number": known.sequence_number + 1 if known else 0,
+            "response": response,
+            "error": error_object(call.provider, refusal, 402),
+        }
+        return event_bytes(event, "response.failed", inside_event=inside_event(meter))
+
+
+RESPONSES = ResponsesDialect()
+
+
+def _add_input(builder: ContentBuilder, body: JsonObject) -> None:
+    stored = body.get("store") is not False
+    for key in ("instructions", "input"):
+        given = body.get(key)
+        if isinstance(given, list):
+            for item in given:
+                add_item(builder, item, stored=stored)
+        elif given is not None:
+            builder.messages += 1
+            add_content(builder, given)
+    if any(body.get(key) is not None for key in ("previous_response_id", "conversation", "prompt")):
+        builder.opaque = True
+    if mapping(body.get("text")).get("format") is not None:
+        builder.add_tools(mapping(body["text"])["format"])
+    if list_of(body, "context_management"):
+        builder.server_turns += 1  # compaction is a pass of its own over the input
+
+
+def _add_tools(builder: ContentBuilder, body: JsonObject, provider: str) -> None:
+    limit = positive_int(body, "max_tool_calls", minimum=0)
+    turns = DEFAULT_SERVER_TURNS if limit is None else limit
+    given = body.get("input")
+    tools = list_of(body, "tools")
+    for item in given if isinstance(given, list) else []:
+        if mapping(item).get("type") == "additional_tools":
+            tools = tools + list_of(mapping(item), "tools")  # their text is added with the item
+    for tool in list_of(body, "tools"):
+        builder.add_tools(tool)
+    runs_here = False
+    for tool in tools:
+        name = mapping(tool).get("type", "function")
+        kind = name if isinstance(name, str) else ""
+        if kind in _OWN_TOOLS or (kind == "tool_search" and mapping(tool).get("execution") == "client"):
+            continue
+        builder.provider_tools += 1
+        if kind in _KNOWN_TOOLS or _is_local_shell(kind, tool):
+            continue
+        if provider == "openai" and kind in _BILLED_APART:
+            raise UnreadableRequest(
+                f"the hosted tool {kind!r} is billed apart from the tokens and is not metered yet; leave it out"
+            )
+        # The provider runs it and reads its results as further input. Its searches are billed one by one; a file
+        # search costs less than a web search, as do other hosts' tools, so counting them all as searches is from above.
+        runs_here = True
+        if kind not in ("mcp", "tool_search", "programmatic_tool_calling"):
+            builder.web_searches = turns
+    if runs_here:
+        builder.opaque = True
+        builder.server_turns += turns
+
+
+def _is_local_shell(kind: str, tool: object) -> bool:
+    return kind == "shell" and mapping(mapping(tool).get("environment")).get("type") == "local"
+
+
+def _hidden_tokens(provider: str, model: str, body: JsonObject) -> int | None:
+    hidden = hides_reasoning(provider, model, body) or bool(list_of(body, "context_management"))
+    return None if hidden else 0
