@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from llmcap_addon.money import Nanousd, ceil_div
@@ -75,6 +74,7 @@ class Counts:
 type Labels = tuple[str, str, str, str]
 """Host, provider, model, client, as caps match them."""
 _LABEL_NAMES = ("host", "provider", "model", "client")
+_OTHER_LABELS: Labels = (OTHERS, OTHERS, OTHERS, OTHERS)
 
 
 class Activity:
@@ -139,11 +139,11 @@ class Activity:
         """How many calls there were."""
         return Counts(*self._counts)
 
-    def burn_rate(self, now_ms: int, match: Sequence[tuple[str, str]] = ()) -> Nanousd:
+    def burn_rate(self, now_ms: int, counted: Callable[[Mapping[str, str]], bool] | None = None) -> Nanousd:
         """Nano-dollars an hour at the pace of the last `BURN_WINDOW_MS`, or since the start when that is shorter.
 
-        `match` counts only calls whose labels match these (label, glob) pairs, as a Charge has them; a label that
-        lines do not have (key, tag …) is taken to match, so that the rate is rather too high than too low.
+        `counted` says by host, provider, model and client which calls to count (all without it). Those added up as
+        `OTHERS` always are, so that the rate is rather too high than too low.
         """
         since_ms = now_ms - BURN_WINDOW_MS
         spent = sum(
@@ -151,7 +151,7 @@ class Activity:
             for at_ms, costs in self._steps
             if at_ms + BURN_STEP_MS > since_ms
             for labels, cost in costs.items()
-            if _matches(dict(zip(_LABEL_NAMES, labels, strict=True)), match)
+            if counted is None or labels == _OTHER_LABELS or counted(dict(zip(_LABEL_NAMES, labels, strict=True)))
         )
         elapsed_ms = min(max(now_ms - self._started_at_ms, BURN_FLOOR_MS), BURN_WINDOW_MS)
         return ceil_div(max(0, spent) * 3_600_000, elapsed_ms)
@@ -182,16 +182,12 @@ class Activity:
         if not self._steps or self._steps[-1][0] < step_ms:
             self._steps.append((step_ms, {}))
         costs = self._steps[-1][1]
-        names = (line.host, line.provider, line.model, line.client)
-        labels: Labels = (names[0], names[1], names[2][:KEPT_LABEL_CHARS], names[3][:KEPT_LABEL_CHARS])
+        cut = KEPT_LABEL_CHARS
+        labels: Labels = (line.host[:cut], line.provider[:cut], line.model[:cut], line.client[:cut])
         if labels not in costs and len(costs) >= KEPT_LABELS:
-            labels = (OTHERS, OTHERS, OTHERS, OTHERS)
+            labels = _OTHER_LABELS
         costs[labels] = costs.get(labels, 0) + cost
 
 
 def _begun(line: CallLine) -> tuple[int, str]:
     return line.at_ms, line.id
-
-
-def _matches(labels: Mapping[str, str], match: Sequence[tuple[str, str]]) -> bool:
-    return all(name not in labels or labels[name] == OTHERS or fnmatchcase(labels[name], glob) for name, glob in match)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Literal
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from llmcap_addon.activity import Activity, CallLine, Counts
 from llmcap_addon.budget.ledger import Balance
+from llmcap_addon.budget.matching import LABELS, Match, matches
 from llmcap_addon.money import Nanousd, format_usd
 from llmcap_addon.view.grid import GAP, beside, fitted
 from llmcap_addon.view.tables import WIDE, calls_table, caps_table, log_table, spend_table
@@ -78,7 +79,7 @@ def snapshot(
         now_ms=now_ms,
         listening=listening,
         balances=tuple(balances),
-        burns=tuple(activity.burn_rate(now_ms, balance.charge.match) for balance in balances),
+        burns=tuple(activity.burn_rate(now_ms, _counted(balance.charge.match)) for balance in balances),
         burn=activity.burn_rate(now_ms),
         lines=activity.recent(SHOWN_CALLS),
         models=tuple(activity.spent_by("model")),
@@ -87,6 +88,12 @@ def snapshot(
         notices=tuple(notices),
         zone=zone,
     )
+
+
+def _counted(match: Match) -> Callable[[Mapping[str, str]], bool]:
+    """Whether a cap counts calls with such labels; a label that lines do not have (run) is taken to match."""
+    known = tuple(pair for pair in match if pair[0] in LABELS)
+    return lambda labels: matches(known, labels)
 
 
 def render(state: ConsoleState, width: int, height: int, glyphs: Glyphs = UNICODE) -> Text:
@@ -185,12 +192,13 @@ def _narrow(state: ConsoleState, width: int, room: int, glyphs: Glyphs, gap: int
     rows = _share(room, gap, state, stacked=True)
     sections = [caps_table(_pairs(state), rows.top, state.now_ms, width, glyphs)]
     if rows.spend >= 0:
-        left = (width - GAP) * 5 // 9
+        models = max(0, width - GAP) * 5 // 9
+        clients = max(0, width - GAP - models)
         blocks = [
-            (spend_table("MODEL", state.models, rows.spend, left, glyphs), left),
-            (spend_table("CLIENT", state.clients, rows.spend, width - GAP - left, glyphs), width - GAP - left),
+            (spend_table("MODEL", state.models, rows.spend, models, glyphs), models),
+            (spend_table("CLIENT", state.clients, rows.spend, clients, glyphs), clients),
         ]
-        sections.append(beside(blocks, rows.spend + 1))
+        sections.append([fitted(line, width) for line in beside(blocks, rows.spend + 1)])
     return sections + _below(state, rows, width, glyphs)
 
 

@@ -145,9 +145,7 @@ def spend_table(
     )
 
 
-def calls_table(
-    calls: Sequence[CallLine], rows: int, zone: tzinfo | None, width: int, glyphs: Glyphs
-) -> list[Text]:
+def calls_table(calls: Sequence[CallLine], rows: int, zone: tzinfo | None, width: int, glyphs: Glyphs) -> list[Text]:
     """Show the newest calls that fit, the newest last; always so many rows, so that what is below stays put."""
     if not calls:
         lines = _message("CALLS", "waiting for the first call", rows, width, glyphs)

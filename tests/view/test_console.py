@@ -66,7 +66,9 @@ def test_200_columns_stand_side_by_side_and_say_it_in_full() -> None:
     assert "claude-opus-4-1-20250805" in row(lines, "daily")
     assert "claude-code" in row(lines, "daily")
     assert row(lines, "12:02:53").endswith("done, shortened")
-    assert row(lines, "12:02:55").endswith("openai-python my-tuned-model 12,345 10,000 1,234 $1.20 – done, assumed price")
+    assert row(lines, "12:02:55").endswith(
+        "openai-python my-tuned-model 12,345 10,000 1,234 $1.20 – done, assumed price"
+    )
     assert "cut, estimated LLMCap: stream cut, cap daily" in row(lines, "12:02:57")
     assert 'refused LLMCap: refused, cap "fuse" of $2.00: $2.00 spent' in row(lines, "12:02:58")
     assert row(lines, "12:03:00").endswith("$0.0714 $0.25 streaming")
@@ -168,7 +170,7 @@ def test_snapshot_takes_each_caps_own_rate() -> None:
     activity.update(call(1, model="gpt-4o", cost="1"))
     activity.update(call(2, model="claude-opus-4-1", cost="2"))
     opus = balance("opus", "10", "2")
-    opus = replace(opus, charge=replace(opus.charge, match=(("model", "claude-opus-*"),)))
+    opus = replace(opus, charge=replace(opus.charge, match=(("model", "o3"), ("model", "claude-opus-*"), ("run", "7"))))
     state = snapshot(activity, [opus, balance("daily", "10", "3")], NOW_MS + HOUR_MS, "127.0.0.1:1")
     assert state.burns == (0, 0)
     state = snapshot(activity, [opus, balance("daily", "10", "3")], NOW_MS, "127.0.0.1:1")

@@ -209,7 +209,11 @@ def test_log_lines_do_not_tear_the_screen(tmux: Tmux) -> None:
     lines = tmux.seen("77 calls")
     assert len(lines) == 24
     assert lines[0].startswith("LLMCap  127.0.0.1:8080")
-    assert [line.split()[0] for line in lines if line.startswith(("daily", "fuse", "opus"))] == ["daily", "fuse", "opus"]
+    assert [line.split()[0] for line in lines if line.startswith(("daily", "fuse", "opus"))] == [
+        "daily",
+        "fuse",
+        "opus",
+    ]
     assert sum("POST" in line for line in lines) == 1
     assert lines[-1].strip() == "p29"
     lines = tmux.resized(200, 40)
