@@ -19,9 +19,7 @@ class Budget:
     `clock` gives Unix time in milliseconds. `run_id` is what caps per run count together.
     """
 
-    def __init__(
-        self, caps: Sequence[Cap], store: Store, clock: Callable[[], int], timezone: str, run_id: str
-    ) -> None:
+    def __init__(self, caps: Sequence[Cap], store: Store, clock: Callable[[], int], timezone: str, run_id: str) -> None:
         self.caps = tuple(caps)
         self.timezone = timezone
         self.store = store

@@ -171,9 +171,7 @@ class Store(Protocol):
         """
         ...
 
-    async def extend(
-        self, entry_id: str, charges: Sequence[Charge], amount: Nanousd, at_least: Nanousd
-    ) -> Nanousd:
+    async def extend(self, entry_id: str, charges: Sequence[Charge], amount: Nanousd, at_least: Nanousd) -> Nanousd:
         """Set up to `amount` more aside in all the balances of a pending call; gives what was granted.
 
         All of `amount` if it fits under every one of `charges` (the caps of this moment, for the call's own start),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
@@ -49,10 +50,16 @@ def period(per: Per, now_ms: int, timezone: str, run_id: str) -> Period:
         return Period("ever:0", 0, None)
     if per == "run":
         return Period(f"run:{run_id}", 0, None)
+    return _calendar_period(per, now_ms // 1000, timezone)
+
+
+@lru_cache(maxsize=256)  # no period turns within a second, and a call's caps ask for the same few again and again
+def _calendar_period(per: Per, now_s: int, timezone: str) -> Period:
+    now_ms = now_s * 1000
     if per == "minute":
         return _fixed(per, now_ms - now_ms % _MINUTE_MS, _MINUTE_MS)
     where = zone(timezone)
-    local = datetime.fromtimestamp(now_ms // 1000, UTC).astimezone(where)
+    local = datetime.fromtimestamp(now_s, UTC).astimezone(where)
     if per == "hour":
         # Not by wall-clock arithmetic: an hour that the clocks repeat or skip is still an hour of money.
         offset_ms = (local.utcoffset() or timedelta()) // timedelta(milliseconds=1)

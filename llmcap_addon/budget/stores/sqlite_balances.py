@@ -1,0 +1,167 @@
+"""The table `balance`: found, made from the ledger's rows, moved. Its caller begins and commits."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from llmcap_addon.budget.ledger import Balance, Charge
+from llmcap_addon.budget.matching import LABELS, RUN, Match, by_label, is_literal, matches
+from llmcap_addon.money import Nanousd
+
+ROW_LABELS = (*LABELS, RUN)
+"""The columns of `ledger` that caps match on."""
+_NEVER = 2**63 - 1
+"""`resets_at_ms` of a balance that never resets: SQLite's largest integer."""
+_RUN_PERIOD = "run:"
+
+
+@dataclass(slots=True)
+class Held:
+    """A charge's balance, as it stands in this transaction."""
+
+    id: int
+    charge: Charge
+    posted: Nanousd
+    pending: Nanousd
+
+    @property
+    def room(self) -> Nanousd:
+        """What is left of the limit; below 0 when the limit was lowered or a call cost more than was reserved."""
+        return self.charge.limit - self.posted - self.pending
+
+    def balance(self) -> Balance:
+        """The same as a value."""
+        return Balance(self.charge, self.posted, self.pending)
+
+
+class Balances:
+    """All balances. Methods raise sqlite3.Error, and ValueError for a charge that matches on no label of rows."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._sql = connection.execute
+
+    def held(
+        self, labels: Mapping[str, str], started_at_ms: int, charges: Sequence[Charge]
+    ) -> tuple[list[Held], list[int]]:
+        """The charges' balances, made where they are not there yet, and the ids of others that count this call too."""
+        live = {
+            (key, scope, period): (number, posted, pending, match)
+            for number, key, scope, period, posted, pending, match in self._sql(
+                "SELECT id, key, scope, period, posted, pending, match FROM balance"
+                " WHERE run IN ('', ?) AND resets_at_ms > ? AND starts_at_ms <= ?",
+                (text(labels[RUN]), started_at_ms, started_at_ms),
+            )
+        }
+        held: list[Held] = []
+        for charge in charges:
+            found = live.pop((charge.key, charge.scope, charge.period), None) or self._find(charge)
+            held.append(self._create(charge) if found is None else Held(found[0], charge, found[1], found[2]))
+        return held, [number for number, _, _, match in live.values() if matches(_match(match), labels)]
+
+    def read(self, charge: Charge) -> Balance:
+        """How a balance stands; one that is not there is worked out from the rows, and nothing is written."""
+        found = self._find(charge)
+        posted, pending = found[1:3] if found else self._sum(charge)
+        return Balance(charge, posted, pending)
+
+    def seen(self, key: str, period: str) -> tuple[Balance, ...]:
+        """The balances of all scopes of a cap in a period; their limit is not known here and given as 0."""
+        rows = self._sql(
+            "SELECT cap, scope, starts_at_ms, resets_at_ms, match, posted, pending FROM balance"
+            " WHERE key = ? AND period = ? ORDER BY scope",
+            (key, period),
+        )
+        return tuple(
+            Balance(
+                Charge(cap, key, scope, period, starts, None if resets == _NEVER else resets, 0, _match(match)),
+                posted,
+                pending,
+            )
+            for cap, scope, starts, resets, match, posted, pending in rows
+        )
+
+    def move(self, ids: Iterable[int], *, posted: Nanousd = 0, pending: Nanousd = 0) -> None:
+        """Add to what these balances have posted and pending."""
+        self._sql(
+            "UPDATE balance SET posted = posted + ?, pending = pending + ?"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            (posted, pending, json.dumps(list(ids))),
+        )
+
+    def _find(self, charge: Charge) -> tuple[int, Nanousd, Nanousd, str] | None:
+        found: tuple[int, Nanousd, Nanousd, str] | None = self._sql(
+            "SELECT id, posted, pending, match FROM balance WHERE key = ? AND scope = ? AND period = ?",
+            (text(charge.key), text(charge.scope), text(charge.period)),
+        ).fetchone()
+        return found
+
+    def _create(self, charge: Charge) -> Held:
+        """Make a balance from the rows of its period that match it."""
+        posted, pending = self._sum(charge)
+        is_run = charge.period.startswith(_RUN_PERIOD)
+        number = self._sql(
+            "INSERT INTO balance (cap, key, scope, period, run, starts_at_ms, resets_at_ms, match, posted, pending)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            (
+                text(charge.cap),
+                text(charge.key),
+                text(charge.scope),
+                text(charge.period),
+                text(charge.period.removeprefix(_RUN_PERIOD)) if is_run else "",
+                charge.starts_at_ms,
+                _NEVER if charge.resets_at_ms is None else charge.resets_at_ms,
+                json.dumps(charge.match),
+                posted,
+                pending,
+            ),
+        ).fetchone()[0]
+        # Only these rows can still change what they count for.
+        where, values = _counted(charge)
+        self._sql(
+            "UPDATE ledger SET charges = json_insert(charges, '$[#]', ?), caps = json_insert(caps, '$[#]', ?)"  # noqa: S608
+            f" WHERE {where} AND state IN ('pending', 'expired')",
+            (number, text(charge.cap), *values),
+        )
+        return Held(number, charge, posted, pending)
+
+    def _sum(self, charge: Charge) -> tuple[Nanousd, Nanousd]:
+        where, values = _counted(charge)
+        posted, pending = self._sql(
+            f"SELECT coalesce(sum(cost), 0), coalesce(sum(reserved), 0) FROM ledger WHERE {where}",  # noqa: S608
+            values,
+        ).fetchone()
+        return posted, pending
+
+
+def text(value: str) -> str:
+    """Without lone surrogates, which no UTF-8 file can hold: a call must not stay unsettled for a strange name."""
+    return value.encode("utf-8", "replace").decode()
+
+
+def _counted(charge: Charge) -> tuple[str, list[Any]]:
+    """The condition for the rows that a charge counts; rows that cost nothing add nothing."""
+    terms = ["started_at_ms >= ?"]
+    values: list[Any] = [charge.starts_at_ms]
+    if charge.resets_at_ms is not None:
+        terms.append("started_at_ms < ?")
+        values.append(charge.resets_at_ms)
+    for label, globs in by_label(charge.match).items():
+        if label not in ROW_LABELS:
+            raise ValueError(f"cap {charge.cap} matches on {label!r}, which rows do not have")
+        if len(globs) == 1 and is_literal(globs[0]):
+            terms.append(f"{label} = ?")
+            values.append(text(globs[0]))
+        else:
+            terms.append(f"any_matches(?, {label})")
+            values.append(json.dumps(globs))
+    return " AND ".join(terms), values
+
+
+@lru_cache(maxsize=1_024)
+def _match(stored: str) -> Match:
+    return tuple((label, glob) for label, glob in json.loads(stored))
