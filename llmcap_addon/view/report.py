@@ -45,7 +45,7 @@ def _sums(report: Report, zone: tzinfo | None) -> list[Text]:
     money = Text()
     money.append(f"{format_usd(totals.posted)} spent", "bold")
     if totals.pending:
-        money.append(f", {format_usd(totals.pending)} reserved", "blue")
+        money.append(f", {format_usd(totals.pending)} reserved", "cyan")
     if report.since_ms is not None:
         at = datetime.fromtimestamp(report.since_ms / 1000, UTC).astimezone(zone)
         money.append(f" since {at:%Y-%m-%d %H:%M}")

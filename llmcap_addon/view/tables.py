@@ -83,7 +83,7 @@ def bar(balance: Balance, width: int, glyphs: Glyphs) -> Text:
     style = used_style(balance)
     line = Text()
     line.append(glyphs.spent * spent, style)
-    line.append(glyphs.reserved * reserved, "blue")
+    line.append(glyphs.reserved * reserved, "cyan")
     line.append(glyphs.free * (cells - spent - reserved), "dim")
     if labelled:
         percent = _used_percent(balance)
@@ -204,7 +204,7 @@ def _cap_cells(balance: Balance, burn: Nanousd, now_ms: int, glyphs: Glyphs) -> 
         Cell(cap_name(balance, glyphs), "bold"),
         Cell(draw=lambda width: bar(balance, width, glyphs)),
         Cell(format_usd(balance.posted), used_style(balance)),
-        Cell(format_usd(balance.pending) if balance.pending else glyphs.none, "blue" if balance.pending else "dim"),
+        Cell(format_usd(balance.pending) if balance.pending else glyphs.none, "cyan" if balance.pending else "dim"),
         Cell(format_usd(balance.charge.limit)),
         Cell("never" if resets_at_ms is None else duration(resets_at_ms - now_ms), "dim"),
         Cell(reached or glyphs.none, style or "dim"),
@@ -218,7 +218,7 @@ def _call_cells(line: CallLine, zone: tzinfo | None, wide: bool, glyphs: Glyphs)
     style = _STATE_STYLES["failed" if "failed" in line.marks and line.state == "done" else line.state]
     known = line.state not in ("waiting", "refused")
     cost = Cell(amount(line.cost, estimated="estimated" in line.marks)) if known else Cell(glyphs.none, "dim")
-    reserved = Cell(format_usd(line.reserved), "blue") if line.reserved else Cell(glyphs.none, "dim")
+    reserved = Cell(format_usd(line.reserved), "cyan") if line.reserved else Cell(glyphs.none, "dim")
     numbers = [count(line.input_tokens), count(line.cache_read_tokens, "dim"), count(line.output_tokens), cost]
     if line.state == "refused" and not wide:
         # There is no column for the reason, and nothing to say in those of the numbers.
