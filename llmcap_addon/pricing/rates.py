@@ -105,7 +105,9 @@ def compile_card(
         found: Rates | None = None
         for tier in asked:
             row = _tier_row(tier, rows, base)
-            rates = _rates(row, kind, long_cache_factor, visual, factor, web_search)
+            rates = _rates(
+                row, kind=kind, long_cache_factor=long_cache_factor, visual=visual, factor=factor, web_search=web_search
+            )
             found = rates if found is None else found.highest(rates)
         if found is not None:
             steps.append((above, found))
@@ -137,7 +139,7 @@ def _highest(one: Row, two: Row) -> Row:
 
 
 def _rates(
-    row: Row, kind: str, long_cache_factor: Decimal, visual: bool, factor: Decimal, web_search: Decimal
+    row: Row, *, kind: str, long_cache_factor: Decimal, visual: bool, factor: Decimal, web_search: Decimal
 ) -> Rates:
     """Fill what a row leaves out, always from above, and convert it."""
     output = max(row.get("output", Decimal(0)), row.get("reasoning", Decimal(0)))
