@@ -16,7 +16,7 @@ MAX_STACKED = 3
 """Encodings on top of each other; more than two are not seen, and each multiplies what a bomb can do."""
 
 
-class UndecodableBody(Exception):  # noqa: N818 - a name of what the body is, as UnreadableRequest is
+class UndecodableBody(Exception):
     """The bytes are not what their content-encoding says, the encoding is unknown, or they decode to too much."""
 
 

@@ -39,9 +39,9 @@ from llmcap_addon.wire.text import (
     load_json,
     mapping,
     parse_json,
+    parse_object,
     positive_int,
     string,
-    token_bound,
 )
 
 _REPORTS_UNASKED = frozenset({"mistral", "openrouter", "groq", "perplexity"})
@@ -256,24 +256,20 @@ class ChatStreamMeter(SseMeter):
             if self.reading.usage is not None:
                 self.reading.final = True
             return True
-        payload = parse_json(event.data)
-        if not isinstance(payload, dict):
-            raise ValueError("a chunk is no object")
+        payload = parse_object(event.data)
         self._understood = True
         record_head(self.reading, payload)
         if payload.get("error") or mapping(payload.get("x_groq")).get("error"):
             self.reading.failed = True
-        choices = payload.get("choices")
-        if isinstance(choices, list):
-            self.reading.counted_output_tokens += sum(self._counter.choice(choice) for choice in choices)
-        else:
-            choices = [None]
-            if not payload.get("error"):
-                self.reading.counted_output_tokens += self._counter.written(payload)
+        listed = payload.get("choices")
+        choices: list[object] = listed if isinstance(listed, list) else []
+        self.reading.counted_output_tokens += sum(self._counter.choice(choice) for choice in choices)
+        if not isinstance(listed, list) and not payload.get("error"):
+            self.reading.counted_output_tokens += self._counter.written(payload)
         raw = payload.get("usage") or mapping(payload.get("x_groq")).get("usage")
         if raw is not None:
             self._take_usage(raw, ends=self._ends(payload, choices))
-        return not (self._drops_usage and isinstance(raw, dict) and choices == [] and not payload.get("error"))
+        return not (self._drops_usage and isinstance(raw, dict) and listed == [] and not payload.get("error"))
 
     def on_half_event(self, event: Event) -> None:
         """Count a chunk that broke off as if all of it were output."""
@@ -318,9 +314,7 @@ class ChatBodyMeter(BodyMeter):
 
     def on_body(self, body: bytes) -> None:
         """Read the completion; DeepSeek's keep-alive blank lines before it are JSON's own white space."""
-        payload = parse_json(body)
-        if not isinstance(payload, dict):
-            raise ValueError("a completion is no object")
+        payload = parse_object(body)
         record_head(self.reading, payload)
         self.reading.failed = bool(payload.get("error"))
         choices = payload.get("choices")

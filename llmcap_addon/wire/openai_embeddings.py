@@ -1,4 +1,8 @@
-"""Embeddings: only input is billed. Shapes: the `openai` SDK's `embedding_create_params`, `create_embedding_response`."""
+"""Embeddings: only input is billed.
+
+Shapes: the `openai` SDK's `embedding_create_params` and `create_embedding_response`.
+"""
+# ruff: noqa: ARG002 - every dialect takes what the contract hands it
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from llmcap_addon.wire.openai_common import (
     refusal_response,
 )
 from llmcap_addon.wire.openai_input import add_content
-from llmcap_addon.wire.text import ContentBuilder, load_json, parse_json
+from llmcap_addon.wire.text import ContentBuilder, load_json, parse_object
 
 
 class EmbeddingsDialect:
@@ -93,9 +97,7 @@ class EmbeddingsMeter(BodyMeter):
 
     def on_body(self, body: bytes) -> None:
         """Read the usage."""
-        payload = parse_json(body)
-        if not isinstance(payload, dict):
-            raise ValueError("the answer is no object")
+        payload = parse_object(body)
         record_head(self.reading, payload)
         self.reading.failed = bool(payload.get("error"))
         try:

@@ -17,7 +17,7 @@ from llmcap_addon.wire.openai_common import (
     responses_usage,
 )
 from llmcap_addon.wire.sse import Event, SseMeter
-from llmcap_addon.wire.text import MAX_COUNT, JsonObject, mapping, parse_json
+from llmcap_addon.wire.text import MAX_COUNT, JsonObject, mapping, parse_object
 
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _SEARCHES = frozenset({"response.web_search_call.completed", "response.file_search_call.completed"})
@@ -43,9 +43,7 @@ class ResponsesStreamMeter(SseMeter):
         """Read one event."""
         if event.data.strip() == b"[DONE]":
             return True
-        payload = parse_json(event.data)
-        if not isinstance(payload, dict):
-            raise ValueError("an event is no object")
+        payload = parse_object(event.data)
         self._understood = True
         kind = payload.get("type")
         kind = kind if isinstance(kind, str) else event.name
@@ -129,9 +127,7 @@ class ResponsesBodyMeter(BodyMeter):
 
     def on_body(self, body: bytes) -> None:
         """Read the response."""
-        payload = parse_json(body)
-        if not isinstance(payload, dict):
-            raise ValueError("a response is no object")
+        payload = parse_object(body)
         record_head(self.reading, payload)
         self.reading.failed = bool(payload.get("error")) or payload.get("status") == "failed"
         output = payload.get("output")

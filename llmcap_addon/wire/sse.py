@@ -162,7 +162,7 @@ class SseMeter:
     def on_half_event(self, event: Event) -> None:
         """Read a last event that broke off and is no longer valid; count what it holds from above."""
 
-    def on_garbled_event(self, event: Event) -> None:
+    def on_garbled_event(self, event: Event) -> None:  # noqa: ARG002 - others look into it
         """Read a whole event that is not valid: nothing is known of it, unless a dialect can count it from above."""
         self.mark_unreadable("an event of the stream is not valid")
 

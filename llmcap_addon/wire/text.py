@@ -25,6 +25,14 @@ def parse_json(data: bytes | str) -> object:
         raise ValueError("the JSON is nested too deeply") from error
 
 
+def parse_object(data: bytes | str) -> JsonObject:
+    """Parse a JSON object; anything else raises ValueError, as what is no JSON at all does."""
+    value = parse_json(data)
+    if not isinstance(value, dict):
+        raise ValueError("the JSON is no object")  # noqa: TRY004 - one kind of error for all that can be wrong
+    return value
+
+
 def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
