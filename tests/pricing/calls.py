@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +21,7 @@ HOSTS = {
 
 def at(year: int, month: int, day: int) -> Callable[[], int]:
     """A clock that stands still at a day's beginning."""
-    moment = datetime.datetime(year, month, day, tzinfo=datetime.UTC)
+    moment = dt.datetime(year, month, day, tzinfo=dt.UTC)
     return lambda: int(moment.timestamp() * 1000)
 
 

@@ -79,9 +79,7 @@ def test_a_regional_host_costs_its_uplift(prices: Prices) -> None:
 
 
 @pytest.mark.parametrize(("cache_write", "expected"), [("none", 3_000_000), ("short", 3_750_000), ("long", 6_000_000)])
-def test_a_quote_reserves_the_cache_writes_a_request_may_cause(
-    prices: Prices, cache_write: str, expected: int
-) -> None:
+def test_a_quote_reserves_the_cache_writes_a_request_may_cause(prices: Prices, cache_write: str, expected: int) -> None:
     """Without cache_control no write is reserved; five minutes and an hour at their own prices."""
     made = call("anthropic", "claude-sonnet-4-5", LONG, cache_write=cache_write)
     assert prices.quote(made).amount(0, 1000) == expected
@@ -159,7 +157,7 @@ def test_an_unknown_provider_is_priced_by_its_dialect(prices: Prices) -> None:
 
 
 def test_a_router_variant_is_priced_as_its_model_and_marked(prices: Prices) -> None:
-    """":nitro" and ":online" have no price of their own; ":free" stays free when the response drops the suffix."""
+    """Variants such as ":nitro" and ":online" have no price of their own; ":free" stays free when the response drops the suffix."""
     nitro = prices.cost(call("openrouter", "openai/gpt-4o:nitro"), Usage(1000), Terms())
     assert (nitro.amount, nitro.assumed) == (2_500_000, True)
     free = call("openrouter", "deepseek/deepseek-r1:free")
