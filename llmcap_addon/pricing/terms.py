@@ -98,8 +98,12 @@ def factor_possible(provider: str, host: str, terms: Terms, geography: Mapping[s
 
 
 def factor_billed(provider: str, host: str, asked: Terms, named: Terms, geography: Mapping[str, Decimal]) -> Decimal:
-    """Give what the place that the response names (else: that the request asked for) multiplies token prices by."""
-    return _factor(place(provider, host, named) or place(provider, host, asked), geography)
+    """Give what the place that the response names (else: that the request asked for) multiplies token prices by.
+
+    Only Anthropic's responses name one (`usage.inference_geo`); elsewhere the host that was called decides.
+    """
+    where = place(provider, host, named) if provider == "anthropic" else ""
+    return _factor(where or place(provider, host, asked), geography)
 
 
 _EVERYWHERE = {"", "global", "not_available", "default"}

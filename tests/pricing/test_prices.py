@@ -5,7 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmcap_addon.call import Content, Media
@@ -21,6 +21,8 @@ from tests.pricing.test_cost import MODELS, usages
 LONG = Content(text_bytes=400_000, messages=3)
 
 
+@example(Usage(0, 6667), ("openai", "nobody-knows-it"), Terms(), Terms(geography="us"))
+@example(Usage(0, 6667), ("openai", "gpt-5.6"), Terms("flex"), Terms(geography="us"))
 @given(
     usage=usages(),
     model=st.sampled_from(MODELS),
@@ -30,9 +32,15 @@ LONG = Content(text_bytes=400_000, messages=3)
 def test_no_usage_within_the_bound_costs_more_than_the_quote(
     prices: Prices, usage: Usage, model: tuple[str, str], asked: Terms, named: Terms
 ) -> None:
-    """Whatever part of the bound was cached, written, spoken or searched, the quote covers it."""
-    media = (Media("audio", 1000), Media("video", 1000))
-    made = call(*model, Content(text_bytes=400_000, media=media, web_searches=5), terms=asked, max_output_tokens=10_000)
+    """Whatever part of the bound was cached, written, spoken or searched, the quote covers it; and with nothing in
+    reserve that this usage does not use: no audio, no cache write, no search more than it has."""
+    content = Content(
+        text_bytes=400_000,
+        media=(Media("audio", 1000),) if usage.input_audio_tokens else (),
+        web_searches=usage.web_search_requests,
+    )
+    writes = "long" if usage.cache_write_1h_tokens else "short" if usage.cache_write_tokens else "none"
+    made = call(*model, content, terms=asked, max_output_tokens=10_000, cache_write=writes)
     quote = prices.quote(made)
     cost = prices.cost(made, usage, named)
     assert cost.amount <= quote.amount(usage.output_tokens, usage.input_tokens)

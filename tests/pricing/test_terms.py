@@ -78,6 +78,7 @@ def test_speed_is_billed_as_the_response_names_it(asked: str, named: str, fast: 
         ("anthropic", "api.anthropic.com", "", "not_available", "1.1", "1"),
         ("anthropic", "api.anthropic.com", "", "elsewhere", "1.1", "1.1"),
         ("openai", "api.openai.com", "", "", "1", "1"),
+        ("openai", "api.openai.com", "", "us", "1", "1"),
         ("openai", "us.api.openai.com", "", "", "1.1", "1.1"),
         ("openai", "jp.api.openai.com", "", "", "1.1", "1.1"),
         ("xai", "us-east-1.api.x.ai", "", "", "1.1", "1.1"),
