@@ -84,7 +84,7 @@ class ResponseReader:
     """What the three meters share: takes whole `GenerateContentResponse` objects in order.
 
     Final once every candidate has a finish reason (or the prompt was blocked) and usage was said with or after the
-    last output; else at a clean end whose last output came with usage.
+    last output. A stream that ends without them is not final: early chunks say the prompt's tokens only.
     """
 
     def __init__(self, reading: Reading, model: str, choices: int, count: CountTokens) -> None:
@@ -118,15 +118,14 @@ class ResponseReader:
         self._take_usage(value.get("usageMetadata"))
         self.reading.final = self._said() and (self._blocked or len(self._finished) >= self._choices)
 
-    def end(self) -> None:
-        """Say that the body ended cleanly, which makes the usage so far the last."""
-        if self._said() and not self.reading.failed:
-            self.reading.final = True
+    def take_whole(self, data: bytes) -> None:
+        """Read the one response of an unstreamed answer, whose usage is the last word."""
+        self.take(data)
+        self.reading.final = self._said() and not self.reading.failed
 
     def break_off(self, rest: bytes) -> None:
         """Say that the body ended inside a response; what came of it is counted as if all of it were output."""
         if not self.reading.final:
-            self._pending = True
             self._count_text(rest.decode("utf-8", "replace").strip())
 
     def _said(self) -> bool:
@@ -212,12 +211,6 @@ class ResponseStreamMeter(SseMeter):
         """Count a broken last event, whose own usage is lost."""
         self._reader.break_off(event.data)
 
-    def end(self) -> bytes:
-        """Take the usage so far as the last word when the stream ended between events."""
-        rest = super().end()
-        self._reader.end()
-        return rest
-
 
 class ResponseArrayMeter:
     """Reads a streamed JSON array, and passes on whole elements only, so that a cut never follows half of one."""
@@ -247,12 +240,11 @@ class ResponseArrayMeter:
         return passed
 
     def end(self) -> bytes:
-        """Read what the end tells, and give what was kept back."""
+        """Count what of an element came, and give what was kept back."""
         readable = not self._splitter.fault
         rest = self._splitter.end()
         if readable and self._splitter.fault:
             self._reader.break_off(rest)
-        self._reader.end()
         return rest
 
     def _read(self, element: bytes) -> None:
@@ -275,8 +267,7 @@ class ResponseBodyMeter(BodyMeter):
 
     def on_body(self, body: bytes) -> None:
         """Read the response, or the error that came with a good status."""
-        self._reader.take(body)
-        self._reader.end()
+        self._reader.take_whole(body)
 
 
 def _by_modality(metadata: JsonObject, key: str) -> Counter[str]:
