@@ -15,8 +15,10 @@ FEMTOUSD_PER_USD_PER_THOUSAND = 10**12
 FALLBACK_WEB_SEARCH = Decimal(35)
 """Dollars per thousand searches where no price is known; the dearest that a provider here asks (Google, Gemini 2)."""
 
-UNLISTED_TIER_FACTORS = {"priority": Decimal("2.5"), "ultrafast": Decimal(6), "fast": Decimal(6)}
-"""What a dearer tier is taken to cost when the table has no row for it: the highest factor the table knows."""
+UNLISTED_TIER_FACTORS = {"priority": Decimal(4), "ultrafast": Decimal(6), "fast": Decimal(6)}
+"""What a dearer tier is taken to cost when the table has no row for it: no tier of any model in the table has a higher
+factor (a test holds it). Anthropic's listed fast rows are at 2; older models' fast prices are not listed, so 6 is a
+guess from above."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from tests.pricing.calls import call
 
 STANDARD = Terms()
 
-# Dollars per million tokens, as the providers publish them:
-#   platform.openai.com/docs/pricing, platform.claude.com/docs/en/about-claude/pricing,
-#   ai.google.dev/gemini-api/docs/pricing, api-docs.deepseek.com/quick_start/pricing
+# Dollars per million tokens. The arithmetic is worked by hand; the prices are those the shipped table's two sources
+# attribute to the providers' lists. Seen on a provider's own page (2026-11): DeepSeek's, at api-docs.deepseek.com/
+# quick_start/pricing. The others were not compared with OpenAI's, Anthropic's and Google's pages one by one, so these
+# cases prove what is made of a price, and not that the price is right.
 HAND_WORKED = [
     # gpt-4o: 2.50 in, 1.25 cached, 10 out. 1000 × 2.5 + 234 × 1.25 + 567 × 10 = 8462.5 µ$
     ("openai", "gpt-4o", Usage(1234, 567, cache_read_tokens=234), STANDARD, 8_462_500),

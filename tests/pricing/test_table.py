@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from llmcap_addon.pricing.rates import UNLISTED_TIER_FACTORS
 from llmcap_addon.pricing.table import Entry, PriceTable
 
 TODAY = dt.date(2026, 11, 23)
@@ -77,6 +78,18 @@ def test_no_price_is_out_of_proportion() -> None:
                 assert row["input"] <= 40 * standard["input"], name
             if row.get("input") and row.get("cache_write"):
                 assert row["cache_write"] <= 4 * row["input"], name
+
+
+def test_no_tier_is_dearer_than_what_an_unlisted_one_is_taken_to_be() -> None:
+    """The factors for tiers without a row stay above every factor that the table has."""
+    for entry in ENTRIES:
+        for card in entry._cards:
+            for _, level in card.levels:
+                standard = level["standard"]
+                for tier, row in level.items():
+                    for field in ("input", "output"):
+                        if tier in UNLISTED_TIER_FACTORS and standard.get(field) and field in row:
+                            assert row[field] <= UNLISTED_TIER_FACTORS[tier] * standard[field], (entry.name, tier)
 
 
 def test_only_models_that_say_free_are_free() -> None:
