@@ -2,6 +2,7 @@
 
 Request fields as in the SDK's `MessageCreateParams` and its beta; what a block or tool is, its `type` says.
 """
+# ruff: noqa: ARG002 - every dialect takes what the contract hands it
 
 from __future__ import annotations
 
@@ -121,8 +122,9 @@ def _error(kind: str, message: str) -> JsonObject:
 
 def _refuse_other_models(body: JsonObject) -> None:
     """Refuse what may be billed at another model's price, which the bound of this one does not cover."""
-    if body.get("fallbacks"):
-        raise UnreadableRequest(_ANOTHER_MODEL.format("fallbacks"))
+    for key in ("fallbacks", "models"):  # `models` is OpenRouter's, which speaks this dialect too
+        if body.get(key):
+            raise UnreadableRequest(_ANOTHER_MODEL.format(key))
     for tool in _list(body, "tools"):
         if str(mapping(tool).get("type")).startswith("advisor_"):
             raise UnreadableRequest(_ANOTHER_MODEL.format("the advisor tool"))

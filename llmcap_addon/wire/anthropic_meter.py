@@ -7,13 +7,14 @@ Shapes as in the SDK's types `Usage`, `MessageDeltaUsage`, `RawMessageStreamEven
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from llmcap_addon.usage import Reading, Terms, Usage
-from llmcap_addon.wire.counts import json_object, name, reported_count, reported_part, word
+from llmcap_addon.wire.counts import name, reported_count, reported_part, word
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.sse import Event, SseMeter
-from llmcap_addon.wire.text import JsonObject, mapping, parse_json, strings
+from llmcap_addon.wire.text import JsonObject, mapping, parse_object, strings
 
 TOOL_USE_TOKENS = 32
 """What a tool call's own wrapping costs above its name and input; from above."""
@@ -98,6 +99,9 @@ class MessageReader:
         self._long_cache = long_cache
         self._count = count
         self._ledger = UsageLedger(frozenset({model}), long_cache)
+        self._result_tokens = 0
+        self._later_input_tokens = 0
+        """Input of the passes after server-side tools, until the provider says its totals."""
 
     def begin(self, message: JsonObject) -> None:
         """Take a message's model, terms and usage; raises ValueError when a count is none."""
@@ -118,6 +122,7 @@ class MessageReader:
         """Take usage over what was said; numbers that can't be believed also take back a last word."""
         try:
             self._ledger.take(usage)
+            self._later_input_tokens = 0
             self.reading.usage = self._ledger.usage()
         except ValueError as error:
             self._distrust(f"the usage is not valid ({error})")
@@ -134,9 +139,10 @@ class MessageReader:
             self.reading.counted_output_tokens += max(1, self._count(text))
 
     def count_block(self, block: JsonObject) -> None:
-        """Count a content block: text, thinking, a tool call. Results of server-side tools are input."""
+        """Count a content block: text, thinking, a tool call; the result of a server-side tool is input."""
         kind = block.get("type")
         if isinstance(kind, str) and kind.endswith("_result"):
+            self._count_pass(block)
             return
         if isinstance(kind, str) and kind.endswith("tool_use"):
             self.reading.counted_output_tokens += TOOL_USE_TOKENS
@@ -145,6 +151,19 @@ class MessageReader:
             return
         for key in ("text", "thinking", "content"):
             self.count(block.get(key))
+
+    def _count_pass(self, result: JsonObject) -> None:
+        """Count the pass that reads a result: all input so far once more.
+
+        `message_start` says the first pass's input only, and the totals come at the very end, which a client that
+        goes away does not see. From above: results may share a pass, and encrypted they are longer than what is read.
+        """
+        if self.reading.usage is None:
+            return
+        self._result_tokens += self._count(json.dumps(result.get("content"), ensure_ascii=False))
+        said = self._ledger.usage()
+        self._later_input_tokens += said.input_tokens + self._result_tokens + self.reading.counted_output_tokens
+        self.reading.usage = replace(said, input_tokens=said.input_tokens + self._later_input_tokens)
 
     def count_delta(self, delta: JsonObject) -> None:
         """Count a delta; a signature is no output of the model."""
@@ -171,7 +190,7 @@ class MessageStreamMeter(SseMeter):
 
     def on_event(self, event: Event) -> bool:
         """Read one event by the type its data names."""
-        value = json_object(parse_json(event.data), "an event")
+        value = parse_object(event.data)
         kind = value.get("type", event.name)
         if kind == "message_start":
             self._reader.begin(mapping(value.get("message")))
@@ -208,14 +227,14 @@ class MessageBodyMeter(BodyMeter):
 
     def on_body(self, body: bytes) -> None:
         """Read the message, or the error that came with a good status."""
-        value = json_object(parse_json(body), "the answer")
+        value = parse_object(body)
         if value.get("type") == "error":
             self.reading.failed = True
             return
-        self._reader.begin(value)
         content = value.get("content")
         for block in content if isinstance(content, list) else ():
             self._reader.count_block(mapping(block))
+        self._reader.begin(value)
         usage = mapping(value.get("usage"))
         said = usage.get("input_tokens") is not None and usage.get("output_tokens") is not None
         self.reading.final = said and not self.reading.unreadable

@@ -3,6 +3,7 @@
 The model and the method stand in the path. The body is proto JSON: each field goes by its camelCase name or by its
 snake_case one, here and in every part (https://protobuf.dev/programming-guides/json/).
 """
+# ruff: noqa: ARG002 - every dialect takes what the contract hands it
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.jsonarray import ArraySplitter
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.sse import Event, SseMeter
-from llmcap_addon.wire.text import JsonObject, mapping, parse_json
+from llmcap_addon.wire.text import JsonObject, mapping, parse_object
 
 IMAGE_TOKENS = 2_520
 """Output tokens of the largest generated image (4K); used only until the stream says its usage."""
@@ -40,6 +40,8 @@ _DETAILS = ("promptTokensDetails", "toolUsePromptTokensDetails", "cacheTokensDet
 # Gemini 1 and 2 bill a grounded prompt once, Gemini 3 each distinct query that is not empty.
 # https://ai.google.dev/gemini-api/docs/google-search
 _BILLS_PROMPTS = re.compile(r"gemini-[12]\b")
+
+_HAS_DATA = re.compile(rb"data: *\S")
 
 
 class UsageMaxima:
@@ -84,7 +86,8 @@ class ResponseReader:
     """What the three meters share: takes whole `GenerateContentResponse` objects in order.
 
     Final once every candidate has a finish reason (or the prompt was blocked) and usage was said with or after the
-    last output. A stream that ends without them is not final: early chunks say the prompt's tokens only.
+    last output. Gemini's streams sometimes end without a finish reason; then the usage is the last word if it speaks
+    of the output at all, which early chunks do not.
     """
 
     def __init__(self, reading: Reading, model: str, choices: int, count: CountTokens) -> None:
@@ -103,7 +106,7 @@ class ResponseReader:
 
     def take(self, data: bytes) -> None:
         """Read one response, or the error in its place; raises ValueError when it is neither."""
-        value = json_object(parse_json(data), "a response")
+        value = parse_object(data)
         if "error" in value:
             self.reading.failed = True
             return
@@ -123,9 +126,17 @@ class ResponseReader:
         self.take(data)
         self.reading.final = self._said() and not self.reading.failed
 
+    def end(self) -> None:
+        """Say that a stream ended cleanly, between responses."""
+        usage = self.reading.usage
+        if usage is not None and self._said() and not self.reading.failed:
+            speaks_of_output = usage.output_tokens > usage.reasoning_tokens or not self.reading.counted_output_tokens
+            self.reading.final = self.reading.final or speaks_of_output
+
     def break_off(self, rest: bytes) -> None:
         """Say that the body ended inside a response; what came of it is counted as if all of it were output."""
         if not self.reading.final:
+            self._pending = True
             self._count_text(rest.decode("utf-8", "replace").strip())
 
     def _said(self) -> bool:
@@ -211,6 +222,15 @@ class ResponseStreamMeter(SseMeter):
         """Count a broken last event, whose own usage is lost."""
         self._reader.break_off(event.data)
 
+    def end(self) -> bytes:
+        """Take the usage so far for the last word, unless the stream broke off inside an event."""
+        unfinished = self._splitter.rest.strip()
+        rest = super().end()
+        if unfinished and not _HAS_DATA.search(unfinished):
+            self._reader.break_off(b"")
+        self._reader.end()
+        return rest
+
 
 class ResponseArrayMeter:
     """Reads a streamed JSON array, and passes on whole elements only, so that a cut never follows half of one."""
@@ -245,6 +265,7 @@ class ResponseArrayMeter:
         rest = self._splitter.end()
         if readable and self._splitter.fault:
             self._reader.break_off(rest)
+        self._reader.end()
         return rest
 
     def _read(self, element: bytes) -> None:

@@ -172,6 +172,7 @@ class TestParse:
             ({"stream": "yes"}, "stream"),
             ({"tools": {}}, "tools"),
             ({"fallbacks": [{"model": "claude-opus-5"}]}, "fallbacks"),
+            ({"models": ["anthropic/claude-opus-5"]}, "models"),
             ({"tools": [{"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5"}]}, "advisor"),
         ],
     )
@@ -267,6 +268,16 @@ class TestStream:
         assert not early.reading.final
         shown = len("Let me see") + TOOL_USE_TOKENS + len("get_weather") + len("{}") + len('{"city": "Wien"}')
         assert early.reading.counted_output_tokens == shown
+
+    def test_passes_after_server_tools(self) -> None:
+        """Until the totals come, each result of a server-side tool adds a pass over all input so far, from above."""
+        body = recorded("anthropic/web_search.sse")
+        early = meter()
+        early.feed(body[: body.index(b"event: message_delta")])
+        assert early.reading.usage is not None
+        assert early.reading.usage.input_tokens > 2 * (50 + 100) + 400
+        assert early.reading.usage.cache_write_tokens == 100
+        assert not early.reading.final
 
     def test_search_results_are_no_output(self) -> None:
         """Neither a search's results nor cited text count as output."""
