@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from llmcap_addon.activity import Counts
 from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.ledger import Balance, Row
 from llmcap_addon.money import Nanousd, decimal_usd, format_usd
@@ -141,20 +142,6 @@ def _iso(at_ms: int | None) -> str | None:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What one run of the proxy came to."""
-
-    posted: Nanousd
-    """Spent by this run's calls."""
-    calls: int
-    """Forwarded ones."""
-    refused: int = 0
-    cut: int = 0
-    balances: tuple[Balance, ...] = ()
-    """Every cap in force, at the end."""
-
-
 _PERIOD_WORDS = {
     "minute": "this minute",
     "hour": "this hour",
@@ -166,17 +153,21 @@ _PERIOD_WORDS = {
 }
 
 
-def summary_line(summary: Summary) -> str:
-    """Write a run's last line: "llmcap: $0.42 of $5.00 today · 12 calls · 1 refused"; of several caps, the fullest."""
-    money = format_usd(summary.posted)
-    if summary.balances:
-        fullest = max(summary.balances, key=_fullness)
+def summary_line(spent: Nanousd, counts: Counts, balances: Sequence[Balance]) -> str:
+    """Write a run's last line: "llmcap: $0.42 of $5.00 today · 12 calls · 1 refused".
+
+    `balances` are those of every cap in force; of several, the fullest is told. Without caps it is what the run spent.
+    """
+    money = format_usd(spent)
+    if balances:
+        fullest = max(balances, key=_fullness)
         words = _PERIOD_WORDS.get(fullest.charge.period.partition(":")[0], "")
         money = f"{format_usd(fullest.posted)} of {format_usd(fullest.charge.limit)} {words}".rstrip()
-        if len(summary.balances) > 1:
+        if len(balances) > 1:
             money += f" ({fullest.charge.cap})"
-    parts = [money, f"{summary.calls} {'call' if summary.calls == 1 else 'calls'}"]
-    parts += [f"{count} {word}" for count, word in ((summary.refused, "refused"), (summary.cut, "cut")) if count]
+    calls = counts.calls - counts.refused
+    parts = [money, f"{calls} {'call' if calls == 1 else 'calls'}"]
+    parts += [f"{count} {word}" for count, word in ((counts.refused, "refused"), (counts.cut, "cut")) if count]
     return "llmcap: " + " · ".join(parts)
 
 

@@ -5,8 +5,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmcap_addon.activity import Counts
 from llmcap_addon.budget.ledger import Balance, Charge, Entry, Row
-from llmcap_addon.report import Summary, make_report, report_json, summary_line
+from llmcap_addon.report import make_report, report_json, summary_line
 from llmcap_addon.usage import Usage
 
 USD = 1_000_000_000
@@ -100,18 +101,15 @@ def test_last_line_of_a_run() -> None:
     """The line names the fullest cap in its period's words, and leaves out what did not happen."""
     daily = balance(posted=420_000_000)
     assert (
-        summary_line(Summary(posted=420_000_000, calls=12, refused=1, balances=(daily,)))
+        summary_line(420_000_000, Counts(calls=13, refused=1), [daily])
         == "llmcap: $0.42 of $5.00 today · 12 calls · 1 refused"
     )
     fuse = balance("fuse", limit=2 * USD, posted=USD, period="minute:0")
-    assert (
-        summary_line(Summary(posted=USD, calls=1, balances=(daily, fuse)))
-        == "llmcap: $1.00 of $2.00 this minute (fuse) · 1 call"
-    )
-    assert summary_line(Summary(posted=420_000_000, calls=12)) == "llmcap: $0.42 · 12 calls"
+    assert summary_line(USD, Counts(calls=1), [daily, fuse]) == "llmcap: $1.00 of $2.00 this minute (fuse) · 1 call"
+    assert summary_line(420_000_000, Counts(calls=12), []) == "llmcap: $0.42 · 12 calls"
 
 
 def test_a_cap_of_nothing_is_full() -> None:
     """A limit of 0 is the fullest of all, without dividing by it."""
-    line = summary_line(Summary(posted=0, calls=0, refused=3, balances=(balance("zero", limit=0), balance())))
+    line = summary_line(0, Counts(calls=3, refused=3), [balance("zero", limit=0), balance()])
     assert line == "llmcap: $0.00 of $0.00 today (zero) · 0 calls · 3 refused"
