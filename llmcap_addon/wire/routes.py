@@ -91,9 +91,25 @@ _HOST_PATTERNS: tuple[tuple[re.Pattern[str], _Place], ...] = tuple(
 )
 
 
+_OF_FAMILIES = (
+    "eu.api.openai.com",
+    "eu.api.x.ai",
+    "my.openai.azure.com",
+    "my.services.ai.azure.com",
+    "my.cognitiveservices.azure.com",
+    "bedrock-runtime.us-east-1.amazonaws.com",
+    "us-central1-aiplatform.googleapis.com",
+)
+
+
 def is_llm_host(host: str, hosts: Mapping[str, tuple[str, str]]) -> bool:
     """Tell whether a host is an LLM's; `hosts` are the user's own: name → (api, provider)."""
     return _place(normal_host(host), hosts) is not None
+
+
+def known_hosts(hosts: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    """Name the LLM hosts, the user's own too; of a family, one."""
+    return (*_HOSTS, *_OF_FAMILIES, *hosts)
 
 
 def classify(request: Request, hosts: Mapping[str, tuple[str, str]]) -> Route:
