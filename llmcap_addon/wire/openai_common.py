@@ -336,9 +336,7 @@ class ErrorMeter(BodyMeter):
             return
         try:
             raw = payload.get("usage")
-            usage = (
-                responses_usage(raw, 0) if "input_tokens" in mapping(raw) else chat_usage(raw, self._provider)
-            )
+            usage = responses_usage(raw, 0) if "input_tokens" in mapping(raw) else chat_usage(raw, self._provider)
         except ValueError as error:
             record_bad_usage(self.reading, error)
             return

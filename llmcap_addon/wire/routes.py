@@ -72,9 +72,7 @@ _HOSTS: Mapping[str, _Place] = {
     "claude.googleapis.com": _Place("anthropic", "google", metered=False),
 }
 
-_BEDROCK = (
-    r"bedrock-(?:agent-)?(?:runtime(?:-fips)?|mantle)\.[a-z0-9-]+\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"
-)
+_BEDROCK = r"bedrock-(?:agent-)?(?:runtime(?:-fips)?|mantle)\.[a-z0-9-]+\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"
 _HOST_PATTERNS: tuple[tuple[re.Pattern[str], _Place], ...] = tuple(
     (re.compile(pattern), place)
     for pattern, place in (

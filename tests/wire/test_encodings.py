@@ -3,7 +3,7 @@ from __future__ import annotations
 import gzip
 import zlib
 
-import brotli
+import brotli  # type: ignore[import-untyped]
 import pytest
 import zstandard
 from hypothesis import given

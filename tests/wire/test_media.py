@@ -15,7 +15,10 @@ GIF = b"GIF89a" + struct.pack("<HH", 320, 200) + b"\0" * 40
 VP8 = b"RIFF\0\0\0\0WEBPVP8 \0\0\0\0\x30\x01\x00\x9d\x01\x2a" + struct.pack("<HH", 1024, 768) + b"\0" * 20
 VP8L = b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0\x2f" + struct.pack("<I", (500 - 1) | (400 - 1) << 14) + b"\0" * 20
 VP8X = (
-    b"RIFF\0\0\0\0WEBPVP8X\0\0\0\0\0\0\0\0" + (3000 - 1).to_bytes(3, "little") + (2000 - 1).to_bytes(3, "little") + b"\0" * 9
+    b"RIFF\0\0\0\0WEBPVP8X\0\0\0\0\0\0\0\0"
+    + (3000 - 1).to_bytes(3, "little")
+    + (2000 - 1).to_bytes(3, "little")
+    + b"\0" * 9
 )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +34,7 @@ def test_events_are_read_by_the_rules_of_the_format() -> None:
 def test_no_split_changes_events_or_loses_a_byte(places: list[int]) -> None:
     """Wherever a stream is split, the events are the same and their raws are the stream."""
     edges = [0, *sorted(places), len(STREAM)]
-    chunks = [STREAM[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+    chunks = [STREAM[start:stop] for start, stop in itertools.pairwise(edges)]
     assert read(chunks) == read([STREAM])
     events, last = split(chunks)
     assert b"".join(event.raw for event in events) + (last.raw if last else b"") == STREAM

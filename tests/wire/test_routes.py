@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmcap_addon.wire.dialect import Request
+from llmcap_addon.wire.dialects import DIALECTS
+from llmcap_addon.wire.routes import Route, classify, is_llm_host
+
+CUSTOM = {
+    "llm.internal.example": ("openai", "internal"),
+    "claude.internal.example": ("anthropic", "internal"),
+    "gemini.internal.example": ("google", "internal"),
+}
+
+
+def route(target: str, method: str = "POST", **headers: str) -> Route:
+    host, slash, path = target.partition("/")
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return classify(Request(method, host, slash + path, headers=names), CUSTOM)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "api.openai.com", "API.OpenAI.com", "api.openai.com.", "eu.api.openai.com", "in.api.openai.com",
+        "api.anthropic.com", "generativelanguage.googleapis.com", "openrouter.ai", "api.groq.com", "api.deepseek.com",
+        "api.mistral.ai", "api.eu.mistral.ai", "api.x.ai", "us-east-1.api.x.ai", "api.together.ai", "api.together.xyz",
+        "api.fireworks.ai", "api.cerebras.ai", "api.cohere.com", "api.cohere.ai", "api.perplexity.ai",
+        "my-res.openai.azure.com", "my-res.services.ai.azure.com", "my-res.cognitiveservices.azure.com",
+        "bedrock-runtime.us-east-1.amazonaws.com", "bedrock-runtime-fips.us-gov-west-1.amazonaws.com",
+        "bedrock-runtime.cn-north-1.amazonaws.com.cn", "bedrock-mantle.us-west-2.api.aws",
+        "aiplatform.googleapis.com", "europe-west4-aiplatform.googleapis.com", "aiplatform.eu.rep.googleapis.com",
+        "us-central1-aiplatform.mtls.googleapis.com", "claude.googleapis.com", "llm.internal.example",
+    ],
+)  # fmt: skip
+def test_llm_hosts_are_known(host: str) -> None:
+    """Providers, their regions and the user's own hosts are looked into."""
+    assert is_llm_host(host, CUSTOM)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "", "openai.com", "api.openai.com.evil.com", "evilapi.openai.com", "a.b.api.openai.com", "api-openai.com",
+        "api.openai.com/", "api.openai.com:443", "x.llm.internal.example", "storage.googleapis.com", "googleapis.com",
+        "evil-aiplatform.googleapis.com.evil.com", "s3.us-east-1.amazonaws.com", "bedrock.us-east-1.amazonaws.com",
+        "api.github.com", "chatgpt.com", "openrouter.ai.evil.com", "xapi.x.ai", "api.anthropic.com\n",
+        "aiplatform.googleapis.com.", "1.2.3.4",
+    ],
+)  # fmt: skip
+def test_other_hosts_are_foreign(host: str) -> None:
+    """A name that only looks like a provider's is not; one with the root's dot still is."""
+    expected = host in ("aiplatform.googleapis.com.", "api.anthropic.com\n")
+    assert is_llm_host(host, CUSTOM) is expected
+    if not expected:
+        assert route(f"{host.replace('/', '')}:1/v1/chat/completions").kind == "foreign"
+
+
+@pytest.mark.parametrize(
+    ("target", "dialect", "provider"),
+    [
+        ("api.openai.com/v1/chat/completions", "openai.chat", "openai"),
+        ("api.openai.com//v1//chat/completions/", "openai.chat", "openai"),
+        ("api.openai.com/v1/chat%2Fcompletions", "openai.chat", "openai"),
+        ("eu.api.openai.com/v1/responses", "openai.responses", "openai"),
+        ("api.openai.com/v1/embeddings", "openai.embeddings", "openai"),
+        ("api.groq.com/openai/v1/chat/completions", "openai.chat", "groq"),
+        ("api.groq.com/openai/v1/responses", "openai.responses", "groq"),
+        ("openrouter.ai/api/v1/chat/completions", "openai.chat", "openrouter"),
+        ("openrouter.ai/api/alpha/responses", "openai.responses", "openrouter"),
+        ("openrouter.ai/api/v1/messages", "anthropic.messages", "openrouter"),
+        ("api.deepseek.com/chat/completions", "openai.chat", "deepseek"),
+        ("api.deepseek.com/v1/chat/completions", "openai.chat", "deepseek"),
+        ("api.deepseek.com/beta/chat/completions", "openai.chat", "deepseek"),
+        ("api.deepseek.com/anthropic/v1/messages", "anthropic.messages", "deepseek"),
+        ("api.mistral.ai/v1/chat/completions", "openai.chat", "mistral"),
+        ("api.x.ai/v1/responses", "openai.responses", "xai"),
+        ("api.together.xyz/v1/chat/completions", "openai.chat", "together"),
+        ("api.fireworks.ai/inference/v1/chat/completions", "openai.chat", "fireworks"),
+        ("api.fireworks.ai/inference/v1/messages", "anthropic.messages", "fireworks"),
+        ("api.cerebras.ai/v1/chat/completions", "openai.chat", "cerebras"),
+        ("api.anthropic.com/v1/messages", "anthropic.messages", "anthropic"),
+        ("generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:generateContent", "google.generate", "google"),
+        ("generativelanguage.googleapis.com/v1/models/g:streamGenerateContent", "google.generate", "google"),
+        ("generativelanguage.googleapis.com/v1beta/models/g%3AgenerateContent", "google.generate", "google"),
+        ("generativelanguage.googleapis.com/v1beta/openai/chat/completions", "openai.chat", "google"),
+        ("generativelanguage.googleapis.com/v1beta/openai/embeddings", "openai.embeddings", "google"),
+        ("llm.internal.example/some/where/v1/chat/completions", "openai.chat", "internal"),
+        ("claude.internal.example/proxy/v1/messages", "anthropic.messages", "internal"),
+        ("gemini.internal.example/x/v1beta/models/g:generateContent", "google.generate", "internal"),
+    ],
+)
+def test_metered_endpoints(target: str, dialect: str, provider: str) -> None:
+    """Each provider's paths, in the spellings that clients and servers use, are metered in their dialect."""
+    assert route(target) == Route("metered", dialect, provider, target.partition("/")[0])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "api.openai.com/v1/files",
+        "api.openai.com/v1/uploads/upload_1/parts",
+        "api.openai.com/v1/moderations",
+        "api.openai.com/v1/responses/input_tokens",
+        "api.openai.com/v1/responses/resp_1/cancel",
+        "api.openai.com/v1/chat/completions/chatcmpl-1",
+        "api.openai.com/v1/conversations/conv_1/items",
+        "api.openai.com/v1/realtime/client_secrets",
+        "api.anthropic.com/v1/messages/count_tokens",
+        "api.anthropic.com/v1/messages/batches/b_1/cancel",
+        "api.anthropic.com/v1/files",
+        "api.anthropic.com/v1/oauth/token",
+        "api.anthropic.com/api/event_logging/batch",
+        "api.anthropic.com/api/oauth/claude_cli/create_api_key",
+        "generativelanguage.googleapis.com/v1beta/models/g:countTokens",
+        "generativelanguage.googleapis.com/upload/v1beta/files",
+        "aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/g:countTokens",
+        "api.deepseek.com/anthropic/v1/messages/count_tokens",
+        "claude.internal.example/x/v1/messages/count_tokens",
+        "openrouter.ai/chat",
+        "my-res.cognitiveservices.azure.com/vision/v3.2/analyze",
+    ],
+)
+def test_free_endpoints(target: str) -> None:
+    """What providers bill nothing for passes."""
+    assert route(target).kind == "free"
+
+
+@pytest.mark.parametrize(
+    ("target", "dialect"),
+    [
+        ("api.openai.com/v1/completions", "openai.chat"),
+        ("api.openai.com/v1/images/generations", "openai.chat"),
+        ("api.openai.com/v1/audio/speech", "openai.chat"),
+        ("api.openai.com/v1/batches", "openai.chat"),
+        ("api.openai.com/v1/responses/compact", "openai.responses"),
+        ("api.openai.com/v1/realtime/calls", "openai.chat"),
+        ("api.openai.com/v1/messages", "anthropic.messages"),
+        ("api.openai.com/v1/something/new", "openai.chat"),
+        ("api.openai.com/V1/Chat/Completions", "openai.chat"),
+        ("api.openai.com/v1/files/../chat/completions", "openai.chat"),
+        ("api.openai.com/v1/files/%2e%2e/chat/completions", "openai.chat"),
+        ("api.openai.com/v1/files/%252e%252e/chat/completions", "openai.chat"),
+        ("api.openai.com/v1\\chat/completions", "openai.chat"),
+        ("api.openai.com/v1/chat/completions;a=b", "openai.chat"),
+        ("api.openai.com/", "openai.chat"),
+        ("api.openai.com", "openai.chat"),
+        ("api.mistral.ai/v1/moderations", "openai.chat"),
+        ("api.mistral.ai/v1/fim/completions", "openai.chat"),
+        ("openrouter.ai/api/v1/presets/mine/chat/completions", "openai.chat"),
+        ("openrouter.ai/api/frontend/x", "openai.chat"),
+        ("api.x.ai/xai_api.Chat/GetCompletion", "openai.chat"),
+        ("api.anthropic.com/v1/messages/batches", "anthropic.messages"),
+        ("api.anthropic.com/v1/complete", "anthropic.messages"),
+        ("api.anthropic.com/v1/sessions", "anthropic.messages"),
+        ("api.anthropic.com/api/../v1/messages", "anthropic.messages"),
+        ("generativelanguage.googleapis.com/v1beta/models/g:embedContent", "google.generate"),
+        ("generativelanguage.googleapis.com/v1beta/tunedModels/g:generateContent", "google.generate"),
+        ("generativelanguage.googleapis.com/v1beta/interactions", "google.generate"),
+        ("generativelanguage.googleapis.com/v1beta/cachedContents", "google.generate"),
+        ("generativelanguage.googleapis.com/v1beta/openai/images/generations", "openai.chat"),
+        ("my-res.openai.azure.com/openai/deployments/d/chat/completions", "openai.chat"),
+        ("my-res.services.ai.azure.com/anthropic/v1/messages", "anthropic.messages"),
+        ("my-res.cognitiveservices.azure.com/OpenAI/v1/responses", "openai.chat"),
+        ("bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-v2%3A1/invoke", "openai.chat"),
+        (
+            "aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/g:generateContent",
+            "google.generate",
+        ),
+        ("claude.googleapis.com/v1/messages", "anthropic.messages"),
+        ("api.cohere.com/v2/chat", "openai.chat"),
+        ("api.perplexity.ai/chat/completions", "openai.chat"),
+        ("llm.internal.example/v1/images/generations", "openai.chat"),
+        ("claude.internal.example/api/event_logging", "anthropic.messages"),
+    ],
+)
+def test_everything_else_on_an_llm_host_is_unmetered(target: str, dialect: str) -> None:
+    """Unknown, odd and not yet metered endpoints are never let through as free, and have a shape to be refused in."""
+    found = route(target)
+    assert (found.kind, found.upgrade) == ("unmetered", False)
+    if "OpenAI" not in target:
+        assert found.dialect_name == dialect
+
+
+def test_reading_and_deleting_are_free() -> None:
+    """GET, HEAD, OPTIONS and DELETE cost nothing anywhere, unless they stand for another method."""
+    for method in ("GET", "HEAD", "OPTIONS", "DELETE", "get"):
+        assert route("api.openai.com/v1/models", method).kind == "free"
+        assert route("bedrock-runtime.us-east-1.amazonaws.com/x", method).kind == "free"
+    target = "generativelanguage.googleapis.com/v1beta/models/g:generateContent"
+    assert route(target, "GET", x_http_method_override="POST").kind == "unmetered"
+
+
+def test_other_methods_are_unmetered_or_free_but_never_metered() -> None:
+    """A PUT to a metered path is nothing we know."""
+    assert route("api.openai.com/v1/chat/completions", "PUT").kind == "unmetered"
+    assert route("api.openai.com/v1/files/x", "PATCH").kind == "free"
+
+
+@pytest.mark.parametrize(
+    ("target", "dialect"),
+    [
+        ("api.openai.com/v1/responses", "openai.responses"),
+        ("api.openai.com/v1/realtime", "openai.chat"),
+        (
+            "generativelanguage.googleapis.com/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+            "google.generate",
+        ),
+    ],
+)
+def test_a_websocket_is_an_upgrade_that_is_not_metered(target: str, dialect: str) -> None:
+    """Over HTTP/1.1 and over h2, whatever the path."""
+    for found in (route(target, "GET", upgrade="WebSocket"), route(target, "CONNECT")):
+        assert (found.kind, found.dialect_name, found.upgrade) == ("unmetered", dialect, True)
+    assert route("example.org/x", "GET", upgrade="websocket").kind == "foreign"
+
+
+def test_grpc_is_never_free() -> None:
+    """Its bodies are not read, whatever its path says."""
+    assert route("api.x.ai/v1/files", content_type="application/grpc+proto").kind == "unmetered"
+
+
+@given(st.text(), st.sampled_from(["api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com", "x.y"]))
+def test_no_path_raises_and_every_route_can_be_refused(path: str, host: str) -> None:
+    """Each route but a foreign one names a dialect that exists."""
+    found = classify(Request("POST", host, path), {})
+    assert found.kind == "foreign" or found.dialect_name in DIALECTS
