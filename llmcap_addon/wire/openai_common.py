@@ -266,21 +266,26 @@ def edit_members(body: bytes, changes: Mapping[str, object]) -> bytes:
     A member that is there gets its new value in place (each time it is there: servers differ on which one counts), a
     new one comes to the front. Raises ValueError when the body is no JSON object.
     """
+    if not any(may_hold(body, key) for key in changes):
+        members = "".join(f"{json.dumps(key)}:{_written(value)}," for key, value in changes.items())
+        front = body.index(b"{") + 1
+        return b"".join((body[:front], members.encode(), body[front:]))
     text = body.decode("utf-8")
-    spans: dict[str, list[tuple[int, int]]] = {}
-    if any(may_hold(body, key) for key in changes):
-        spans = _member_spans(text)
+    spans = _member_spans(text)
     edits: list[tuple[int, int, str]] = []
     front = text.index("{") + 1
     for key, value in changes.items():
-        written = json.dumps(value, separators=(",", ":"))
         if key in spans:
-            edits.extend((start, end, written) for start, end in spans[key])
+            edits.extend((start, end, _written(value)) for start, end in spans[key])
         else:
-            edits.append((front, front, f"{json.dumps(key)}:{written},"))
+            edits.append((front, front, f"{json.dumps(key)}:{_written(value)},"))
     for start, end, written in sorted(edits, reverse=True):
         text = text[:start] + written + text[end:]
     return text.encode("utf-8")
+
+
+def _written(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
