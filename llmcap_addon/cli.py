@@ -189,7 +189,7 @@ def path() -> None:
 
 
 @cli.command()
-@click.option("--fast", is_flag=True, help="Without the pauses: a few seconds instead of twenty.")
+@click.option("--fast", is_flag=True, help="Ten times as fast.")
 @click.option("--view", type=click.Choice(["auto", "off"]), default="auto", show_default=True, help="As for proxy.")
 def demo(fast: bool, view: str) -> None:
     """Show the whole thing, with stand-in providers: no key, no network, about 20 seconds."""

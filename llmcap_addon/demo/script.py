@@ -33,6 +33,8 @@ wait: 2s
 
 PACE_S = 0.03
 """Between two events of an answer, as a large model has."""
+FAST = 0.1
+"""Times are multiplied by it for `fast`: answers still come at a speed that a provider can have."""
 FIRST_LOOK_S = 2.5
 """How long the caps stay on the screen before the console takes it."""
 LAST_LOOK_S = 3.0
@@ -47,14 +49,14 @@ RUN_ID = "demo"
 
 
 def run_demo(view: Literal["auto", "off"], *, fast: bool, console: Console | None = None) -> int:
-    """Show the whole thing, offline; gives the exit code, 0 when the cap tripped as it should.
+    """Show the whole thing, offline; gives the exit code, 0 when the caps tripped and none was exceeded.
 
-    Everything it writes goes to a temporary folder that is removed. `fast` leaves out the pauses.
+    Everything it writes goes to a temporary folder that is removed. `fast` takes two seconds instead of twenty.
     """
     out = console or Console()
     out.print("LLMCap demo: stand-in providers on this machine, no key, no network. caps.yaml holds:\n")
     out.print(Text(CAPS), style="dim")
-    speed = 0.0 if fast else 1.0
+    speed = FAST if fast else 1.0
     time.sleep(FIRST_LOOK_S * speed)
     roles = cast()
     with tempfile.TemporaryDirectory(prefix="llmcap-demo-") as name:
@@ -76,7 +78,8 @@ def run_demo(view: Literal["auto", "off"], *, fast: bool, console: Console | Non
                 _play(roles, Network(proxy.address, proxy.ca_file), speed)
         report = asyncio.run(_read(configs.load(folder / "caps.yaml"), store))
     _tell(out, [role.client for role in roles], report)
-    return 0 if report.totals.cut and report.totals.refused else 1
+    exceeded = any(balance.posted > balance.charge.limit for balance in report.balances)
+    return 0 if report.totals.cut and report.totals.refused and not exceeded else 1
 
 
 def _play(roles: Sequence[Role], network: Network, speed: float) -> None:
@@ -113,7 +116,9 @@ def _tell(out: Console, clients: Sequence[Client], report: Report) -> None:
     out.print("\nWhat the clients were told:", style="bold")
     for client in clients:
         out.print(Text(f"  {client.name}, at its call {client.calls}:"))
-        out.print(Padding(Text(client.told or "all went well", "red" if client.told else "green"), (0, 0, 0, 4)))
+        out.print(
+            Padding(Text(client.told or "all went well", "red" if client.told else "green"), (0, 0, 0, 4), expand=False)
+        )
     out.print("\nThe bill (llmcap report --by client):", style="bold")
     out.print(render_report(report, time.time_ns() // 1_000_000, out.width), soft_wrap=True)
     out.print("\nYour own tools, capped the same way: llmcap run --cap 2 -- COMMAND")
