@@ -16,16 +16,24 @@ def keep_folder(folder: Path) -> None:
 
     Only for folders that hold nothing but our files. Raises OSError.
     """
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
-    _close_to_others(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=_FOLDER_MODE)
+    except FileExistsError:
+        _close_to_others(folder)
+    else:
+        folder.chmod(_FOLDER_MODE)  # a umask may have taken even the owner's rights
 
 
 def keep_file(file: Path) -> None:
     """Make an empty file, 0600, or close one that is there already to others. Raises OSError."""
-    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE))
-    _close_to_others(file)
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+    except FileExistsError:
+        _close_to_others(file)
+    else:
+        os.close(descriptor)
+        file.chmod(_FILE_MODE)
 
 
 def _close_to_others(path: Path) -> None:

@@ -47,9 +47,9 @@ class SqliteStore:
         try:
             self._submit(lambda tables: tables.heartbeat(clock())).result()
         except BaseException:
+            self._reader.shut().result()
+            self._writer.shut().result()
             self._owner.release()
-            self._writer.shut(wait=False)
-            self._reader.shut(wait=False)
             raise
 
     async def reserve(self, entry: Entry, charges: Sequence[Charge], amount: Nanousd) -> Reserved | Short:
@@ -108,12 +108,14 @@ class SqliteStore:
         """Expire what is still pending, give up the lease and end both threads; a second time nothing."""
         if self._writer.is_shut:
             return
-        expire = self._submit(lambda tables: tables.expire(self._owner.name, self._clock()))
-        self._writer.shut(wait=False)
-        self._reader.shut(wait=False)
+        expired = self._submit(lambda tables: tables.expire(self._owner.name, self._clock()))
+        # The last connection to go takes -wal and -shm away, and only one that may write can.
+        closed = self._reader.shut(), self._writer.shut()
         try:
-            await _wait(expire)
+            await _wait(expired)
         finally:
+            for future in closed:
+                await _wait(future)
             self._owner.release()
 
     async def _admit[T](self, work: Callable[[Tables], T]) -> T:
@@ -159,12 +161,12 @@ class _Lane:
             raise StoreError(f"ledger {self._path}: it is closed")
         return self._thread.submit(self._transact, work)
 
-    def shut(self, *, wait: bool) -> None:
-        """End the thread and close the connection after all that is queued."""
-        if not self.is_shut:
-            self.is_shut = True
-            self._thread.submit(self._disconnect)
-            self._thread.shutdown(wait=wait)
+    def shut(self) -> Future[None]:
+        """Close the connection and end the thread, after all that is queued."""
+        self.is_shut = True
+        closed = self._thread.submit(self._disconnect)
+        self._thread.shutdown(wait=False)
+        return closed
 
     def _transact[T](self, work: Callable[[Tables], T]) -> T:
         try:

@@ -21,16 +21,17 @@ _OLDEST = (3, 37)
 """SQLite's first version with STRICT tables; Python 3.12 is rarely built with an older one."""
 _POLL_S = 0.01
 
+_ELSEWHERE = "or set store: to another path"
 _ADVICE = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space, the ledger goes on by itself",
     sqlite3.SQLITE_BUSY: f"another process has locked it for more than {BUSY_S:g} s; end that process",
     sqlite3.SQLITE_LOCKED: f"another process has locked it for more than {BUSY_S:g} s; end that process",
-    sqlite3.SQLITE_READONLY: "it is read-only; give yourself the right to write it and its folder, or set store:",
-    sqlite3.SQLITE_PERM: "it is not yours to open; change its owner, or set store:",
-    sqlite3.SQLITE_CANTOPEN: "it can't be opened; see that its folder exists and is yours, or set store:",
+    sqlite3.SQLITE_READONLY: f"it is read-only; give yourself the right to write it and its folder, {_ELSEWHERE}",
+    sqlite3.SQLITE_PERM: f"it is not yours to open; change its owner, {_ELSEWHERE}",
+    sqlite3.SQLITE_CANTOPEN: f"it can't be opened; see that its folder exists and is yours, {_ELSEWHERE}",
     sqlite3.SQLITE_IOERR: "the disk failed or is full; see to the disk, the ledger goes on by itself",
     sqlite3.SQLITE_CORRUPT: "it is damaged; move it away (with its -wal and -shm) to begin a new one, or restore it",
-    sqlite3.SQLITE_NOTADB: "it is not a SQLite file; move it away to begin a new ledger, or set store:",
+    sqlite3.SQLITE_NOTADB: f"it is not a SQLite file; move it away to begin a new ledger, {_ELSEWHERE}",
 }
 
 
@@ -56,7 +57,7 @@ def create(path: Path, own_folder: bool) -> None:
         keep_file(path)
     except OSError as error:
         raise StoreError(
-            f"ledger {path}: can't be made here ({error.strerror}); see to the folder, or set store:"
+            f"ledger {path}: can't be made here ({error.strerror}); see to the folder, {_ELSEWHERE}"
         ) from error
     try:
         connection = connect(path)
@@ -120,7 +121,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     if version > len(MIGRATIONS):
         raise StoreError(
             f"ledger {path}: it was written by a newer LLMCap (schema {version}, this one knows {len(MIGRATIONS)}); "
-            "upgrade LLMCap, or set store: to another path"
+            f"upgrade LLMCap, {_ELSEWHERE}"
         )
     if version == len(MIGRATIONS):
         return
