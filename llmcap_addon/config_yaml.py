@@ -203,7 +203,7 @@ def parse(text: str, problems: Problems) -> Place | None:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         hint = ""
-        if error.context == "while scanning an alias":
+        if "alias" in f"{error.context} {error.problem}":
             hint = " (a value that begins with * must be in quotes)"
         reason = ", ".join(part for part in (error.context, error.problem) if part)
         raise ConfigError(f"{problems.source}:{line}: it is not YAML: {reason}{hint}") from error
