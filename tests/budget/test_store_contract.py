@@ -187,6 +187,20 @@ async def test_extend_counts_under_a_cap_added_since(store: Store) -> None:
     assert await standing(store, GPT) == await standing(store, DAILY) == (33, 0)
 
 
+async def test_charges_are_obeyed_whatever_they_match(store: Store) -> None:
+    """A charge handed in counts the call even if its match does not, when it is reserved and when it is extended."""
+    holder, call = entry(model="claude-opus-4-5"), entry()
+    claude = charges([CLAUDE], holder)
+    await store.reserve(holder, claude, 40)
+    await store.reserve(call, charges([DAILY], call), 20)
+    assert await store.extend(call.id, claude, 50, 1) == 40
+    assert [(one.posted, one.pending) for one in await store.balances(claude)] == [(0, 100)]
+    await store.settle(call.id, settlement(5))
+    late = entry()
+    await store.reserve(late, claude, 55)
+    assert [(one.posted, one.pending) for one in await store.balances(claude)] == [(5, 95)]
+
+
 async def test_extend_without_charges_grants_all(store: Store) -> None:
     """When all caps were taken out, a stream goes on."""
     call = entry()
