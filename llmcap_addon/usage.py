@@ -85,6 +85,9 @@ class Reading:
     """Output seen in the body and counted by us, from above."""
     counted_web_search_requests: int = 0
     """Searches seen in the body; they are in `usage` too once that is there."""
+    counted_at_usage: int | None = None
+    """`counted_output_tokens` when `usage` last told all output so far, hidden reasoning too (Gemini does so in every
+    chunk); None where usage comes at the end only."""
     model: str = ""
     """The model the response names; empty while unknown."""
     terms: Terms = NO_TERMS

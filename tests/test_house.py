@@ -22,13 +22,13 @@ FLOORS = (
     ("addon",),
     ("proxy",),
     ("view",),
-    ("gate", "live"),
+    ("gate",),
     ("report",),
-    ("config", "messages"),
+    ("config",),
     ("budget",),
     ("pricing",),
     ("wire",),
-    ("runtime", "keep", "activity", "call", "usage", "money", "errors", "__init__"),
+    ("keep", "activity", "call", "usage", "money", "errors", "__init__"),
 )
 """From the roof to the ground; a module imports from its own floor or from those below."""
 

@@ -21,6 +21,9 @@ TOKENS_WITH_TOOLS = 1024
 TOKENS_PER_PROVIDER_TOOL = 2048
 """A tool that the provider defines itself; Anthropic's largest published one (computer use) is about 1,240 tokens."""
 
+TOKENS_PER_RESULT = 20_000
+"""What one result of a server-side tool adds to the input: several pages of the web."""
+
 DEFAULT_CONTEXT_TOKENS = 1_048_576
 """For a model whose context window nobody tells: the largest that is common."""
 DEFAULT_OUTPUT_TOKENS = 131_072
@@ -41,14 +44,14 @@ UNKNOWN_LIMITS = Limits()
 def input_bound(call: Call, limits: Limits, rung: Rung, tokenizer: Tokenizer) -> int:
     """Give the most input tokens that can be billed.
 
-    What the body does not show (file ids, stored conversations, results of server-side tools) is bounded only by the
-    context window, once for each pass over the input. Everything else: a byte-level tokenizer makes at most one token
-    of a byte, and on the rung "counted" no more than our count times the family's factor; then what wraps the text, and
-    media. A provider refuses or truncates above the context window, so that is a bound too, but not for embeddings,
-    where each of many inputs has a window of its own.
+    What the body does not show (file ids, stored conversations) is bounded only by the context window, once for each
+    pass over the input. Server-side tools make the model pass over it again, each time with one more result. Everything
+    else: a byte-level tokenizer makes at most one token of a byte, and on the rung "counted" no more than our count
+    times the family's factor; then what wraps the text, and media. A provider refuses or truncates above the context
+    window, so that is a bound too, but not for embeddings, where each of many inputs has a window of its own.
     """
     content = call.content
-    if content.opaque or content.server_turns:
+    if content.opaque:
         return (limits.context_tokens or DEFAULT_CONTEXT_TOKENS) * (1 + content.server_turns)
     text = content.text_bytes
     if rung == "counted":
@@ -56,6 +59,10 @@ def input_bound(call: Call, limits: Limits, rung: Rung, tokenizer: Tokenizer) ->
         text = min(text, factor(call.provider, call.model).times(count))
     bound = text + _overhead(content)
     bound += sum(media_tokens(call.provider, call.model, part) for part in content.media)
+    if content.server_turns:
+        turns = content.server_turns
+        bound = bound * (1 + turns) + TOKENS_PER_RESULT * (turns * (turns + 1) // 2)
+        return min(bound, (limits.context_tokens or DEFAULT_CONTEXT_TOKENS) * (1 + turns))
     if call.has_output and limits.context_tokens:
         return min(bound, limits.context_tokens)
     return bound

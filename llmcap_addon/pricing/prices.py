@@ -141,6 +141,15 @@ class Prices:
         """The prices as shipped, for `llmcap prices`."""
         return self._table
 
+    @property
+    def ready(self) -> bool:
+        """True once the tokenizer is loaded."""
+        return self._tokenizer.ready
+
+    def load_tokenizer(self) -> None:
+        """Load the tokenizer; raises PriceError when its vocabulary can't be read."""
+        self._tokenizer.load()
+
     def warm(self) -> None:
         """Load the tokenizer in a thread; until it is there, output is counted in bytes."""
         self._tokenizer.warm()

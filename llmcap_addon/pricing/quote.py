@@ -72,6 +72,15 @@ class Pricing(Protocol):
         """
         ...
 
+    @property
+    def ready(self) -> bool:
+        """True once counting has loaded what it takes; until then output is counted in bytes."""
+        ...
+
+    def load_tokenizer(self) -> None:
+        """Load what counting takes, and return when it is there; slow, call it in a thread."""
+        ...
+
     def warm(self) -> None:
         """Load in a thread what counting takes; until it is there, output is counted in bytes."""
         ...

@@ -139,7 +139,8 @@ class CuttableHttpStream(HttpStream):
             error = ResponseProtocolError(self.stream_id, CUT_MESSAGE, ErrorCode.CANCEL)
             yield SendHttp(error, self.context.client)
         else:
-            yield SendHttp(ResponseData(self.stream_id, tail), self.context.client)
+            if tail:
+                yield SendHttp(ResponseData(self.stream_id, tail), self.context.client)
             yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
         self._flow.response.timestamp_end = time.time()
         yield HttpResponseHook(self._flow)

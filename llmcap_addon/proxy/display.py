@@ -6,10 +6,10 @@ import asyncio
 import logging
 import os
 import sys
-from typing import IO, Any
+from typing import IO
 
 from mitmproxy import ctx
-from mitmproxy.addons.termlog import TermLogHandler
+from mitmproxy.log import MitmFormatter
 
 from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.ledger import Balance
@@ -34,7 +34,7 @@ class Display:
         self._console: LiveConsole | None = None
         self._drawer: asyncio.Task[None] | None = None
         self._balances: tuple[Balance, ...] = ()
-        self._redirected: list[tuple[Any, str, IO[str]]] = []
+        self._swapped: list[tuple[object, str, object]] = []
 
     def start(self, listening: str) -> None:
         """Take the terminal over, or begin to print lines."""
@@ -55,38 +55,46 @@ class Display:
             self._drawer.cancel()
             await asyncio.gather(self._drawer, return_exceptions=True)
         await asyncio.to_thread(self._console.stop)
-        for owner, name, stream in self._redirected:
-            setattr(owner, name, stream)
+        for owner, name, value in self._swapped:
+            setattr(owner, name, value)
 
     def _redirect(self, stream: IO[str]) -> None:
         """Lead what mitmproxy prints, through files it took at its start, to the console's log section."""
-        owners: list[tuple[Any, str]] = [
-            (handler, "file") for handler in logging.getLogger().handlers if isinstance(handler, TermLogHandler)
-        ]
-        dumper = ctx.master.addons.get("dumper")
+        termlog, dumper = ctx.master.addons.get("termlog"), ctx.master.addons.get("dumper")
+        if termlog is not None:
+            self._swap(termlog.logger, "file", stream)
+            self._swap(termlog.logger, "formatter", MitmFormatter(colorize=False))
         if dumper is not None:
-            owners.append((dumper, "outfp"))
-        for owner, name in owners:
-            self._redirected.append((owner, name, getattr(owner, name)))
-            setattr(owner, name, stream)
+            self._swap(dumper, "outfp", stream)
+            self._swap(dumper, "out_has_vt_codes", value=False)
+
+    def _swap(self, owner: object, name: str, value: object) -> None:
+        self._swapped.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
 
     async def _draw_for_ever(self, console: LiveConsole, listening: str) -> None:
-        service = self._service
         while True:
             try:
-                self._balances = await service.gate.budget.balances()
-            except StoreError as error:
-                service.bulletin.trouble(str(error))
-            state = snapshot(
-                service.activity,
-                self._balances,
-                service.now_ms(),
-                listening,
-                notices=service.bulletin.notices(),
-                zone=service.gate.policy.zone,
-            )
-            await asyncio.to_thread(console.refresh, state)
+                await self._draw(console, listening)
+            except Exception as error:
+                log.error("llmcap: the console could not be drawn: %s: %s", type(error).__name__, error)
             await asyncio.sleep(REFRESH_S)
+
+    async def _draw(self, console: LiveConsole, listening: str) -> None:
+        service = self._service
+        try:
+            self._balances = await service.gate.budget.balances()
+        except StoreError as error:
+            service.bulletin.trouble(str(error))
+        state = snapshot(
+            service.activity,
+            self._balances,
+            service.now_ms(),
+            listening,
+            notices=service.bulletin.notices(),
+            zone=service.gate.policy.zone,
+        )
+        await asyncio.to_thread(console.refresh, state)  # a terminal stopped with Ctrl-S must not stop the proxy
 
 
 def _log_line(line: CallLine) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 
-from llmcap_addon import messages
 from llmcap_addon.activity import CallLine
-from llmcap_addon.gate import Gate
-from llmcap_addon.live import Ending, LiveCall, Step
+from llmcap_addon.gate import messages
+from llmcap_addon.gate.gate import Gate
+from llmcap_addon.gate.live import Ending, LiveCall, Step
 from llmcap_addon.usage import Reading
 from llmcap_addon.wire.dialect import Dialect, Meter, Refusal
 from llmcap_addon.wire.encodings import Decoder, UndecodableBody, decoder
@@ -76,15 +76,19 @@ class Exchange:
 
     # ── mitmproxy's stream callable, and what our stream asks afterwards ──
 
-    def __call__(self, data: bytes) -> bytes:
-        """Take a chunk as the provider sent it (empty at the clean end), give what the client shall get now."""
+    def __call__(self, data: bytes) -> list[bytes]:
+        """Take a chunk as the provider sent it (empty at the clean end), give what the client shall get now.
+
+        Never an empty chunk: in HTTP/1.1's chunked coding that would end the body.
+        """
         if self._cut:
-            return b""
+            return []
         try:
-            return self._take(data)
+            shown = self._take(data)
         except BaseException as error:  # tiktoken's panic is a BaseException; an exception here must become a cut
             self.fail(error)
-            return b""
+            return []
+        return [shown] if shown else []
 
     def on_sent(self) -> None:
         """Remember that the request has begun to leave."""

@@ -16,9 +16,9 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from llmcap_addon import messages
 from llmcap_addon.errors import LLMCapError, UnreadableRequest
-from llmcap_addon.live import Ending, LiveCall
+from llmcap_addon.gate import messages
+from llmcap_addon.gate.live import Ending, LiveCall
 from llmcap_addon.proxy import cutting, translate
 from llmcap_addon.proxy.display import Display
 from llmcap_addon.proxy.exchange import Exchange

@@ -222,7 +222,7 @@ class RunningProxy:
 
 
 def _quiet_loggers() -> None:
-    """As mitmdump sets them: libraries must not write debug lines into a person's terminal."""
+    """Only what goes wrong, and our own lines: a connection more or less tells a person nothing."""
     logging.getLogger().setLevel(logging.DEBUG)
-    for name in ("tornado", "asyncio", "hpack", "quic", "urwid"):
+    for name in ("mitmproxy", "asyncio", "hpack", "quic"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -14,23 +14,24 @@ from typing import Literal
 from llmcap_addon import config as configs
 from llmcap_addon.activity import Activity, Counts
 from llmcap_addon.budget.budget import Budget
-from llmcap_addon.budget.ledger import Balance, Store
+from llmcap_addon.budget.ledger import HEARTBEAT_MS, Balance, Store
 from llmcap_addon.budget.stores import open_store
 from llmcap_addon.budget.windows import zone
 from llmcap_addon.config import Config, ConfigWatch
 from llmcap_addon.errors import ConfigError, LLMCapError, StoreError
-from llmcap_addon.gate import Gate, Policy
+from llmcap_addon.gate.admission import Policy
+from llmcap_addon.gate.gate import Gate
+from llmcap_addon.gate.runtime import AsyncioRuntime
 from llmcap_addon.money import Nanousd
 from llmcap_addon.pricing.prices import Prices
 from llmcap_addon.proxy.bulletin import Bulletin
-from llmcap_addon.runtime import AsyncioRuntime
 from llmcap_addon.view.console import NO_CALLS
-from llmcap_addon.wire import clients
+from llmcap_addon.wire.clients import client_name
 from llmcap_addon.wire.dialect import Request
 
 TICK_S = 1.0
 """How often caps.yaml is looked at."""
-HEARTBEAT_TICKS = 5
+HEARTBEAT_TICKS = HEARTBEAT_MS // 1000
 """The ledger's lease is renewed every so many ticks: several times before it would be over."""
 log = logging.getLogger("llmcap")
 
@@ -66,7 +67,14 @@ class Service:
     """The gate with its budget, prices and ledger, as the configuration of the moment says."""
 
     def __init__(
-        self, settings: Settings, config: Config, store: Store, gate: Gate, activity: Activity, bulletin: Bulletin
+        self,
+        settings: Settings,
+        config: Config,
+        watch: ConfigWatch | None,
+        store: Store,
+        gate: Gate,
+        activity: Activity,
+        bulletin: Bulletin,
     ) -> None:
         self.settings = settings
         self.config = config
@@ -76,13 +84,16 @@ class Service:
         self.bulletin = bulletin
         self.hosts = _hosts(config)
         self._runtime = AsyncioRuntime()
-        self._watch = ConfigWatch(config.source) if config.source is not None else None
+        self._watch = watch
         self._ticker: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(cls, settings: Settings) -> Service:
         """Read the configuration and open the ledger; raises LLMCapError with what is wrong and what to do."""
-        config = settings.config_value or _read_config(settings.config)
+        path = configs.find(settings.config, Path.cwd()) if settings.config_value is None else None
+        # Made before the file is read, so that no edit in between is missed.
+        watch = ConfigWatch(path) if path is not None else None
+        config = settings.config_value or (configs.load(path) if path is not None else configs.builtin())
         runtime = AsyncioRuntime()
         activity = Activity(runtime.now_ms)
         bulletin = Bulletin(runtime.monotonic_s)
@@ -102,9 +113,9 @@ class Service:
         except BaseException:
             await store.close()
             raise
-        service = cls(settings, config, store, gate, activity, bulletin)
+        service = cls(settings, config, watch, store, gate, activity, bulletin)
         service._ticker = asyncio.create_task(service._tick_for_ever())
-        if config.source is None and settings.config_value is None:
+        if path is None and settings.config_value is None:
             bulletin.notice("no caps.yaml found: the built-in cap of $5 per day is in force")
         gate.pricing.warm()
         return service
@@ -127,7 +138,7 @@ class Service:
 
     def client_of(self, request: Request) -> str:
         """Name the program behind a request."""
-        return clients.client_name(request.headers, self.settings.client_hint)
+        return client_name(request.headers, self.settings.client_hint)
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
@@ -176,11 +187,6 @@ class Service:
 
     def _keep_old(self, error: LLMCapError) -> None:
         self.bulletin.standing(f"caps.yaml can't be used, the old caps stay in force: {error}")
-
-
-def _read_config(path: str | None) -> Config:
-    found = configs.find(path, Path.cwd())
-    return configs.load(found) if found is not None else configs.builtin()
 
 
 def _pricing(config: Config) -> Prices:

@@ -68,6 +68,7 @@ class AnthropicMessages:
             content=content.build(),
             max_output_tokens=positive_int(body, "max_tokens", minimum=0),
             hidden_output_tokens=_hidden_output_tokens(body, model),
+            cache_write=_cache_write(request.body),
             terms=Terms(
                 service_tier=string(body, "service_tier").lower(),
                 speed=string(body, "speed").lower(),
@@ -114,6 +115,17 @@ class AnthropicMessages:
         if not isinstance(meter, SseMeter):
             return b""
         return event_bytes(_error("billing_error", refusal.message), "error", inside_event=meter.inside_event)
+
+
+def _cache_write(body: bytes) -> Literal["none", "short", "long"]:
+    """Say for how long the request asks to keep anything: a search will do, for a word in a prompt only reserves more.
+
+    Without `cache_control` nothing is written.
+    https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+    """
+    if b"cache_control" not in body:
+        return "none"
+    return "long" if _ONE_HOUR.search(body) else "short"
 
 
 def _error(kind: str, message: str) -> JsonObject:

@@ -83,6 +83,7 @@ class GoogleGenerate:
             max_output_tokens=positive_int(config, "maxOutputTokens"),
             choices=positive_int(config, "candidateCount") or 1,
             hidden_output_tokens=_hidden_output_tokens(config, model),
+            cache_write="none",  # what is read from a cache was written by a call of its own
             terms=Terms(service_tier=(string(body, "serviceTier") or shared_tier).lower()),
             client=client,
         )

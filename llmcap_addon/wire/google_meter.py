@@ -203,7 +203,10 @@ class ResponseReader:
             if tier:
                 self.reading.terms = Terms(service_tier=tier)
         if metadata is not None or self.reading.usage is not None:
-            self.reading.usage = self._maxima.usage(self._searches())
+            usage = self._maxima.usage(self._searches())
+            if metadata is not None and usage.output_tokens:
+                self.reading.counted_at_usage = self.reading.counted_output_tokens
+            self.reading.usage = usage
 
 
 class ResponseStreamMeter(SseMeter):

@@ -13,6 +13,7 @@ from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_common import (
     AUDIO_BYTES_PER_TOKEN,
     ErrorMeter,
+    cache_write,
     chat_usage,
     edit_members,
     error_object,
@@ -82,6 +83,7 @@ class ChatDialect:
             max_output_tokens=stated[0] if stated else None,
             choices=choices,
             hidden_output_tokens=_hidden_tokens(provider, model, body),
+            cache_write=cache_write(request.body),
             terms=Terms(service_tier=string(body, "service_tier").lower()),
             client=client,
         )

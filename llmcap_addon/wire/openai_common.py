@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Reading, Terms, Usage
@@ -17,6 +18,8 @@ from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.replies import error_code, error_type, json_response
 from llmcap_addon.wire.sse import SseMeter
 from llmcap_addon.wire.text import MAX_COUNT, JsonObject, mapping, parse_json, string
+
+_LONG_CACHE = re.compile(rb'"ttl"\s*:\s*"12h"')
 
 MAX_NAME_CHARS = 200
 """A model's or a tier's name in a response; longer is no name."""
@@ -209,6 +212,15 @@ _REASONING = re.compile(
 )
 """Families on other hosts whose reasoning is not in the stream: OpenAI's, Google's and xAI's own models behind a
 gateway, Groq's compound systems, Perplexity's research, and OpenRouter's choice among all."""
+
+
+def cache_write(body: bytes) -> Literal["none", "short", "long"]:
+    """Say for how long a cache write of the request may last; a search will do, a false alarm only reserves more.
+
+    Models that bill cache writes do so unasked, at the price of the short one. `prompt_cache_options.ttl` in
+    `completion_create_params` and `response_create_params`.
+    """
+    return "long" if _LONG_CACHE.search(body) else "short"
 
 
 def hides_reasoning(provider: str, model: str, body: JsonObject) -> bool:

@@ -9,6 +9,7 @@ from llmcap_addon.usage import Terms
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response
 from llmcap_addon.wire.openai_common import (
     ErrorMeter,
+    cache_write,
     edit_members,
     error_object,
     hides_reasoning,
@@ -67,6 +68,7 @@ class ResponsesDialect:
             content=builder.build(),
             max_output_tokens=positive_int(body, "max_output_tokens"),
             hidden_output_tokens=_hidden_tokens(provider, model, body),
+            cache_write=cache_write(request.body),
             terms=Terms(service_tier=string(body, "service_tier").lower()),
             client=client,
         )

@@ -40,7 +40,9 @@ def test_the_context_window_is_a_bound_too() -> None:
 def test_what_the_body_does_not_show_is_bounded_by_the_window() -> None:
     """A file id or a stored conversation may fill it; server-side tools may read it again and again."""
     assert bound(Content(opaque=True), Limits(128_000)) == 128_000
-    assert bound(Content(server_turns=8), Limits(128_000)) == 9 * 128_000
+    assert bound(Content(opaque=True, server_turns=8), Limits(128_000)) == 9 * 128_000
+    assert bound(Content(text_bytes=120_000, server_turns=8), Limits(128_000)) == 9 * 128_000
+    assert bound(Content(text_bytes=1_000, server_turns=2), Limits(128_000)) == 3 * (1_000 + 512) + 3 * 20_000
     assert bound(Content(opaque=True), Limits()) == bounds.DEFAULT_CONTEXT_TOKENS
 
 

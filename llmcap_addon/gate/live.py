@@ -11,32 +11,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from math import ceil
 from typing import Literal
 
-from llmcap_addon import messages
 from llmcap_addon.activity import CallLine, CallState
 from llmcap_addon.budget.budget import Budget
-from llmcap_addon.budget.ledger import Entry, Settlement
+from llmcap_addon.budget.ledger import Settlement
 from llmcap_addon.call import Call
+from llmcap_addon.gate import messages
+from llmcap_addon.gate.admission import Granted
+from llmcap_addon.gate.pace import Pace
+from llmcap_addon.gate.runtime import Runtime
 from llmcap_addon.money import Nanousd
-from llmcap_addon.pricing.quote import Pricing, Quote
-from llmcap_addon.runtime import Runtime
-from llmcap_addon.usage import Reading, Usage
+from llmcap_addon.pricing.quote import Pricing
+from llmcap_addon.usage import NO_TERMS, Reading, Terms, Usage
 from llmcap_addon.wire.dialect import Refusal
 
-LATENCY_ALLOWANCE_S = 0.25
-"""How long a provider goes on generating after a cut: a round trip around the world, and its own buffers."""
-MIN_MARGIN_TOKENS = 16
-"""The least that is thought to be on its way: a few packets of a slow stream."""
-FIRST_SLICE_TOKENS = 256
-"""Reserved before a stream's speed is known: 1–5 s of most models."""
-SLICE_S = 2.0
-"""A slice lasts about so long, so that an extension (a store's round trip) is asked for well ahead of need."""
-MAX_SLICE_TOKENS = 4_096
-"""Fast models must not hold much more of a cap than they are about to use."""
-RATE_FLOOR_S = 0.1
-"""Bursts shorter than this say nothing about a stream's speed."""
 ASK_AGAIN_S = 0.1
 """After a refused extension the store is asked again at most so often."""
 
@@ -63,33 +52,14 @@ class Void:
     note: str
 
 
-@dataclass(slots=True)
-class _Pace:
-    """How fast a stream's tokens come."""
-
-    started_s: float | None = None
-
-    def rate(self, tokens: int, now_s: float) -> float:
-        if self.started_s is None:
-            if tokens == 0:
-                return 0.0
-            self.started_s = now_s
-        return tokens / max(now_s - self.started_s, RATE_FLOOR_S)
-
-
 class LiveCall:
     """One admitted call. Not thread-safe; everything happens on one event loop."""
 
     def __init__(
         self,
         *,
-        entry: Entry,
         call: Call,
-        quote: Quote,
-        reserved: Nanousd,
-        output_limit: int,
-        shortened: bool,
-        sliced: bool,
+        granted: Granted,
         backed: bool,
         budget: Budget,
         pricing: Pricing,
@@ -97,14 +67,14 @@ class LiveCall:
         on_change: Callable[[CallLine], None],
         on_end: Callable[[LiveCall, Settlement | Void], Awaitable[None]],
     ) -> None:
-        self.entry = entry
+        self.entry = granted.entry
         self.call = call
-        self.quote = quote
-        self.reserved = reserved
-        self.output_limit = output_limit
+        self.quote = granted.quote
+        self.reserved = granted.reserved
+        self.output_limit = granted.output_limit
         """Upper bound on the answer's tokens, all choices together, after any shortening."""
-        self.shortened = shortened
-        self.sliced = sliced
+        self.shortened = "shortened" in granted.entry.marks
+        self.sliced = granted.sliced
         """True when only a slice is reserved and `observe` must be obeyed."""
         self.backed = backed
         """False when the store could not be reached and the user chose `on_error: allow`."""
@@ -118,10 +88,14 @@ class LiveCall:
         self._runtime = runtime
         self._on_change = on_change
         self._on_end = on_end
-        self._pace = _Pace()
+        self._pace = Pace()
         self._wants = False
         self._refused_at_s: float | None = None
-        self._input: tuple[Usage | None, Nanousd] = (None, quote.amount(0))
+        self._terms = NO_TERMS
+        """What the response has named so far."""
+        self._rates = granted.quote
+        """Prices what has come so far: the quote, until the response says which tier was really applied."""
+        self._input: tuple[Usage | None, Nanousd] = (None, granted.quote.amount(0))
         self._shown_at_s = 0.0
 
     @property
@@ -136,6 +110,10 @@ class LiveCall:
         if self.refusal is not None:
             return Step.CUT
         self._show(reading)
+        tokens = self._output_tokens(reading)
+        pace = self._pace
+        now_s = self._runtime.monotonic_s()
+        pace.see(tokens, now_s)
         if not self.sliced or not self.backed:
             return Step.PASS
         if reading.unreadable:
@@ -143,15 +121,9 @@ class LiveCall:
             return Step.CUT
         if reading.final or reading.failed:
             return Step.PASS  # all there is has been billed; cutting now saves nothing
-        now_s = self._runtime.monotonic_s()
-        tokens = self._output_tokens(reading)
-        rate = self._pace.rate(tokens, now_s)
-        margin = self._margin(rate)
-        if self._cost_so_far(reading, tokens + margin) <= self.reserved:
-            half = self._slice(rate) // 2
-            self._wants = self._cost_so_far(
-                reading, min(tokens + margin + half, self.output_limit)
-            ) > self.reserved and self._may_ask(now_s)
+        if self._cost_so_far(reading, tokens + pace.ahead) <= self.reserved:
+            soon = min(tokens + pace.ahead + pace.slice // 2, self.output_limit)
+            self._wants = self._cost_so_far(reading, soon) > self.reserved and self._may_ask(now_s)
             return Step.PASS
         self._wants = True
         outrun = self._cost_so_far(reading, tokens) > self.reserved or not self._may_ask(now_s)
@@ -168,33 +140,29 @@ class LiveCall:
         Raises StoreError. Run it beside the stream, one at a time.
         """
         self._wants = False
-        now_s = self._runtime.monotonic_s()
-        if not self._may_ask(now_s):
+        if not self._may_ask(self._runtime.monotonic_s()):
             return Step.CUT
         tokens = self._output_tokens(reading)
-        rate = self._pace.rate(tokens, now_s)
-        margin = self._margin(rate)
-        needed = self._cost_so_far(reading, tokens + margin)
-        wanted = self._cost_so_far(reading, min(tokens + margin + self._slice(rate), self.output_limit))
-        at_least = max(1, needed - self.reserved)
-        amount = max(at_least, wanted - self.reserved)
+        ahead = tokens + self._pace.ahead
+        at_least = max(1, self._cost_so_far(reading, ahead) - self.reserved)
+        wanted = self._cost_so_far(reading, min(ahead + self._pace.slice, self.output_limit)) - self.reserved
+        amount = max(at_least, wanted)
         granted = await self._budget.extend(
             self.entry.id, self.call.labels(), self.entry.started_at_ms, amount, at_least
         )
         self.reserved += granted
+        if granted < amount:
+            self._refused_at_s = self._runtime.monotonic_s()
         if self.ended or self.refusal is not None:
             return Step.CUT
         # The stream went on while the store was asked: judge by where it stands now.
         tokens = self._output_tokens(reading)
-        if reading.final or self._cost_so_far(reading, tokens + margin) <= self.reserved:
-            if granted < amount:
-                self._refused_at_s = self._runtime.monotonic_s()
+        if reading.final or self._cost_so_far(reading, tokens + self._pace.ahead) <= self.reserved:
             return Step.PASS
-        if granted:
-            self._wants = True
-            return Step.PASS if self._cost_so_far(reading, tokens) <= self.reserved else Step.HOLD
-        self._refused_at_s = self._runtime.monotonic_s()
-        return Step.CUT
+        if not granted:
+            return Step.CUT
+        self._wants = True
+        return Step.PASS if self._cost_so_far(reading, tokens) <= self.reserved else Step.HOLD
 
     def refuse(self, refusal: Refusal) -> None:
         """Remember why this stream is cut; the first reason stays."""
@@ -204,15 +172,15 @@ class LiveCall:
     def _may_ask(self, now_s: float) -> bool:
         return self._refused_at_s is None or now_s - self._refused_at_s >= ASK_AGAIN_S
 
-    def _margin(self, rate: float) -> int:
-        return max(MIN_MARGIN_TOKENS, ceil(rate * LATENCY_ALLOWANCE_S))
-
-    def _slice(self, rate: float) -> int:
-        return min(MAX_SLICE_TOKENS, max(FIRST_SLICE_TOKENS, ceil(rate * SLICE_S)))
-
     def _output_tokens(self, reading: Reading) -> int:
         reported = reading.usage.output_tokens if reading.usage is not None else 0
+        if reading.counted_at_usage is not None:
+            return reported + reading.counted_output_tokens - reading.counted_at_usage
         return max(reading.counted_output_tokens, reported)
+
+    def _hidden_tokens(self, reading: Reading) -> int:
+        """What may have been billed without being seen; nothing where the usage so far tells it."""
+        return self.quote.hidden_output_tokens if reading.counted_at_usage is None else 0
 
     def cost_so_far(self, reading: Reading) -> Nanousd:
         """The most that has been billed by now, as far as the reading shows."""
@@ -221,19 +189,30 @@ class LiveCall:
     def _cost_so_far(self, reading: Reading, output_tokens: int) -> Nanousd:
         """The most that has been billed when so much visible output is out, hidden reasoning on top."""
         usage = reading.usage
+        if self._terms != reading.terms:
+            self._follow(reading.terms)
         if self._input[0] is not usage:
             self._input = (usage, self._input_cost(reading))
-        tokens = min(output_tokens + self.quote.hidden_output_tokens, max(output_tokens, self.output_limit))
+        tokens = min(output_tokens + self._hidden_tokens(reading), max(output_tokens, self.output_limit))
         return self._input[1] + self._output_cost(usage, tokens)
+
+    def _follow(self, named: Terms) -> None:
+        asked = self.call.terms
+        terms = Terms(
+            named.service_tier or asked.service_tier, named.speed or asked.speed, named.geography or asked.geography
+        )
+        self._terms = named
+        self._rates = self._pricing.quote(replace(self.call, terms=terms))
+        self._input = (None, self._rates.amount(0, self.quote.input_tokens))
 
     def _output_cost(self, usage: Usage | None, tokens: int) -> Nanousd:
         """What so much output costs at most, at the rates that this much input brings about."""
         inputs = max(usage.input_tokens, 1) if usage is not None else self.quote.input_tokens
-        return self.quote.amount(tokens, inputs) - self.quote.amount(0, inputs) + 1  # both are rounded up
+        return self._rates.amount(tokens, inputs) - self._rates.amount(0, inputs) + 1  # both are rounded up
 
     def _input_cost(self, reading: Reading) -> Nanousd:
         if reading.usage is None or not reading.usage.input_tokens:
-            return self.quote.amount(0)
+            return self._rates.amount(0, self.quote.input_tokens)
         asked = replace(
             reading.usage, output_tokens=0, reasoning_tokens=0, output_audio_tokens=0, output_image_tokens=0
         )
@@ -311,9 +290,8 @@ class LiveCall:
         if reading.unreadable or (not self.call.streamed and ending != "complete") or self._bills_in_full(ending):
             output = max(self.output_limit, self._output_tokens(reading))
         else:
-            rate = self._pace.rate(reading.counted_output_tokens, self._runtime.monotonic_s())
-            margin = 0 if ending == "complete" else self._margin(rate)
-            output = self._output_tokens(reading) + margin + self.quote.hidden_output_tokens
+            margin = 0 if ending == "complete" else self._pace.margin
+            output = self._output_tokens(reading) + margin + self._hidden_tokens(reading)
             output = min(output, max(self.output_limit, self._output_tokens(reading)))
         if not self.call.has_output:
             output = 0
@@ -324,7 +302,7 @@ class LiveCall:
         if not reading.unreadable:
             counted = await self._runtime.in_thread(lambda: self._pricing.quote(self.call, "counted"))
             inputs = min(inputs, counted.input_tokens)
-        return Usage(input_tokens=inputs, output_tokens=output), self.quote.amount(output, input_tokens=inputs)
+        return Usage(input_tokens=inputs, output_tokens=output), self._rates.amount(output, inputs)
 
     def _bills_in_full(self, ending: Ending) -> bool:
         return self.call.bills_after_disconnect and ending != "complete"
