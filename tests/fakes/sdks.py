@@ -31,15 +31,28 @@ class SDKs:
         self.http.close()
 
 
-def make_sdks(http: httpx2.Client, *, max_retries: int = 2) -> SDKs:
+def make_sdks(http: httpx2.Client, *, max_retries: int = 2, timeout_s: float = TIMEOUT_SECONDS) -> SDKs:
     """Make the SDKs as a user would: with their own retries, and a key. Bodies that break their types raise."""
     return SDKs(
         http=http,
-        openai=openai.OpenAI(api_key=KEY, http_client=http, max_retries=max_retries, _strict_response_validation=True),
-        anthropic=anthropic.Anthropic(
-            api_key=KEY, http_client=http, max_retries=max_retries, _strict_response_validation=True
+        openai=openai.OpenAI(
+            api_key=KEY,
+            http_client=http,
+            max_retries=max_retries,
+            timeout=timeout_s,
+            _strict_response_validation=True,
         ),
-        google=genai.Client(api_key=KEY, http_options=genai.types.HttpOptions(httpx_client=http)),
+        anthropic=anthropic.Anthropic(
+            api_key=KEY,
+            http_client=http,
+            max_retries=max_retries,
+            timeout=timeout_s,
+            _strict_response_validation=True,
+        ),
+        google=genai.Client(
+            api_key=KEY,
+            http_options=genai.types.HttpOptions(httpx_client=http, timeout=round(timeout_s * 1000)),
+        ),
     )
 
 

@@ -96,6 +96,11 @@ class StandIn:
         self.wait_idle()
         return list(self.records)
 
+    def seen_billable(self) -> list[Record]:
+        """Wait until no request is being answered, and give the records of those that cost money."""
+        self.wait_idle()
+        return self.billable()
+
     def billable(self) -> list[Record]:
         """Give the records of requests that cost money, as things stand."""
         return [record for record in list(self.records) if record.billable]

@@ -1,0 +1,183 @@
+"""The cut: a live stream that runs out of its cap ends at once, with a message, on both sides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.e2e.calls import CHAT, CHAT_STREAM, SDK_ERRORS, STREAMS, Kind, message_of
+from tests.e2e.conftest import StartProxy
+from tests.fakes.script import Hold, Script
+from tests.fakes.server import StandIn
+
+CUT_SECONDS = 0.05
+"""The upstream must stop so soon after the client was told."""
+
+ENDLESS = Script(output_tokens=1_000_000, tokens_per_second=500)
+"""A stream that ends only when it is cut."""
+
+LIMITS = {"gpt-4o": "0.006", "claude-sonnet-4-5": "0.012", "gemini-2.5-flash": "0.0016"}
+"""Room for some hundreds of tokens of each model: a second of `ENDLESS`."""
+
+USD_TO_NANOUSD = 1_000_000_000
+
+
+def capped(kind: Kind, limit: str = "") -> str:
+    """Cap the kind's own model only, so that other models go on."""
+    match = f'match: {{model: "{kind.model}"}}'
+    return f"{{wait: 0s, caps: [{{name: fuse, limit: {limit or LIMITS[kind.model]}, per: day, {match}}}]}}"
+
+
+def read_into(pieces: list[str], stream: Iterator[str]) -> None:
+    """Keep what arrived, however the stream ends."""
+    for piece in stream:
+        pieces.append(piece)  # noqa: PERF402  # extend would not say that it keeps what came before an exception
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
+@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.name)
+def test_a_live_stream_is_cut(start_proxy: StartProxy, stand_in: StandIn, kind: Kind, http2: bool) -> None:
+    """The SDK raises our message, the provider stops within 50 ms, and what is posted lies between truth and limit."""
+    proxy = start_proxy(capped(kind))
+    sdks = proxy.sdks(http2=http2)
+    stand_in.enqueue(ENDLESS)
+    pieces: list[str] = []
+    with pytest.raises(SDK_ERRORS) as raised:
+        read_into(pieces, kind.stream(sdks, max_tokens=16_000))
+    told_ns = time.monotonic_ns()
+    received = len("".join(pieces)) // len(" token")
+    message = message_of(raised.value)
+    assert message.startswith("LLMCap:")
+    assert "fuse" in message
+    [record] = stand_in.seen_billable()
+    assert record.aborted
+    assert record.gone_ns is not None
+    assert abs(record.gone_ns - told_ns) < CUT_SECONDS * 1e9
+    assert 0 < received <= record.generated_tokens < 5_000
+    [row] = proxy.settled(1)
+    limit = round(float(LIMITS[kind.model]) * USD_TO_NANOUSD)
+    assert record.cost_nanousd <= row.cost <= limit
+    assert {"cut", "estimated"} <= row.marks
+    total = proxy.totals("fuse")
+    assert (total.posted, total.pending) == (row.cost, 0)
+    assert row.cost * 3 > limit * 2  # most of the cap was usable
+    # What clients do next is to send the call again: it must already be refused.
+    with pytest.raises(SDK_ERRORS, match="LLMCap"):
+        kind(sdks)
+    assert len(stand_in.billable()) == 1
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
+def test_the_connection_survives_a_cut(start_proxy: StartProxy, stand_in: StandIn, http2: bool) -> None:
+    """After a cut the client's connection to the proxy carries the next call."""
+    proxy = start_proxy(capped(CHAT_STREAM))
+    sdks = proxy.sdks(http2=http2)
+    CHAT(sdks, model="gpt-4o-mini")
+    before = proxy.log.count("client connect")
+    stand_in.enqueue(ENDLESS)
+    with pytest.raises(SDK_ERRORS, match="LLMCap"):
+        CHAT_STREAM(sdks, max_tokens=16_000)
+    assert CHAT(sdks, model="gpt-4o-mini") == " token" * 16
+    assert proxy.log.count("client connect") == before
+
+
+def test_a_sibling_survives_a_cut(start_proxy: StartProxy, stand_in: StandIn) -> None:
+    """A call on the same h2 connection, answered while another is cut, is unharmed."""
+    proxy = start_proxy(capped(CHAT_STREAM))
+    sdks = proxy.sdks(http2=True)
+    CHAT(sdks, model="gpt-4o-mini")
+    before = proxy.log.count("client connect")
+    hold = Hold()
+    stand_in.enqueue(
+        Script(when=lambda record: record.model == "gpt-4o-mini", hold_head=hold, output_tokens=33),
+        replace(ENDLESS, when=lambda record: record.model == "gpt-4o"),
+    )
+    with ThreadPoolExecutor(1) as pool:
+        sibling = pool.submit(CHAT, sdks, 200, "gpt-4o-mini")
+        assert hold.reached.wait(20)
+        with pytest.raises(SDK_ERRORS, match="LLMCap"):
+            CHAT_STREAM(sdks, max_tokens=16_000)
+        hold.release()
+        print(proxy.log)
+        print(
+            [
+                (r.model, r.aborted, r.generated_tokens, r.stream if hasattr(r, "stream") else None)
+                for r in stand_in.seen_billable()
+            ]
+        )
+        assert sibling.result() == " token" * 33
+    assert proxy.log.count("client connect") == before
+    stand_in.wait_idle()
+    whole = [record for record in stand_in.billable() if record.complete]
+    assert [record.model for record in whole] == ["gpt-4o-mini"] * 2
+    rows = proxy.settled(3)
+    assert sorted(row.cost for row in rows if "cut" not in row.marks) == sorted(record.cost_nanousd for record in whole)
+
+
+def test_streams_at_once_share_a_cap(start_proxy: StartProxy, stand_in: StandIn) -> None:
+    """Many live streams on one cap are all cut, and together they stay under it."""
+    proxy = start_proxy(capped(CHAT_STREAM, "0.05"))
+    stand_in.default = ENDLESS
+    sdks = proxy.sdks()
+
+    def run() -> str:
+        with pytest.raises(SDK_ERRORS) as raised:
+            CHAT_STREAM(sdks, max_tokens=16_000)
+        return message_of(raised.value)
+
+    with ThreadPoolExecutor(12) as pool:
+        messages = [one.result() for one in [pool.submit(run) for _ in range(12)]]
+    assert all(message.startswith("LLMCap:") and "fuse" in message for message in messages)
+    stand_in.wait_idle()
+    proxy.settled(12)
+    total = proxy.totals("fuse")
+    assert total.pending == 0
+    assert stand_in.billed_nanousd() <= total.posted <= 50_000_000
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_an_encoded_stream_is_cut(start_proxy: StartProxy, stand_in: StandIn, encoding: Any) -> None:
+    """A stream under a content-encoding is cut like any other: the SDK can read the last event."""
+    proxy = start_proxy(capped(CHAT_STREAM))
+    stand_in.enqueue(replace(ENDLESS, encoding=encoding))
+    with pytest.raises(SDK_ERRORS, match="fuse"):
+        CHAT_STREAM(proxy.sdks(), max_tokens=16_000)
+    [row] = proxy.settled(1)
+    assert "cut" in row.marks
+
+
+def test_a_flood_is_cut(start_proxy: StartProxy, stand_in: StandIn) -> None:
+    """A provider that sends as fast as it can is cut as well, and what was read is posted."""
+    proxy = start_proxy(capped(CHAT_STREAM))
+    stand_in.enqueue(Script(output_tokens=1_000_000))
+    with pytest.raises(SDK_ERRORS, match="fuse"):
+        CHAT_STREAM(proxy.sdks(), max_tokens=16_000)
+    [record] = stand_in.seen_billable()
+    assert record.aborted
+    [row] = proxy.settled(1)
+    assert "cut" in row.marks
+    # What had already left for the proxy when it cut lay in the sockets' buffers, which no proxy can call back; the
+    # margin covers a quarter of a second of a real provider's speed, not of a loop in the same machine.
+    total = proxy.totals("fuse")
+    assert (total.posted, total.pending) == (row.cost, 0)
+
+
+def test_frames_are_neither_held_nor_merged(start_proxy: StartProxy, stand_in: StandIn) -> None:
+    """Each event is with the client before the provider sends the next one."""
+    proxy = start_proxy("{caps: [{name: wide, limit: 10, per: day}]}")
+    sdks = proxy.sdks()
+    for kind in STREAMS:
+        holds = [Hold() for _ in range(3)]
+        for after, hold in enumerate(holds, start=1):
+            stand_in.enqueue(Script(output_tokens=after + 1, hold_stream=hold, hold_after_tokens=after))
+            received = 0
+            for text in kind.stream(sdks):
+                received += bool(text)
+                if received == after:
+                    hold.release()  # the stand-in would wait for ever if this token had been kept back
+            assert received == after + 1
