@@ -85,7 +85,7 @@ def client_name(headers: Mapping[str, str], hint: str = "") -> str:
     return _COMMANDS.get(command, command)
 
 
-def refusal_status(dialect_name: str, client: str, kind: RefusalKind, refuse_with: int | None) -> int:
+def refusal_status(dialect_name: str, client: str, kind: RefusalKind, refuse_with: int | None) -> int:  # noqa: ARG001 - part of the contract: what stops a client may differ by dialect
     """Choose a refusal's status so that it causes one request, with its message shown.
 
     `refuse_with` overrides what a full cap answers. 429 together with `x-should-retry: false` stops the SDKs of OpenAI
@@ -97,8 +97,6 @@ def refusal_status(dialect_name: str, client: str, kind: RefusalKind, refuse_wit
         return refuse_with
     if kind in ("unmetered", "unreadable", "unpriced") or client in _HAMMERING:
         return 400
-    if dialect_name.startswith("cohere."):
-        return 402  # its SDK repeats 408, 409, 429 and 5xx, and knows no x-should-retry (`core/http_client.py`)
     return 429
 
 

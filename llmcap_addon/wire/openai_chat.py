@@ -45,14 +45,16 @@ from llmcap_addon.wire.text import (
     string,
 )
 
-_REPORTS_UNASKED = frozenset({"mistral", "openrouter", "groq", "perplexity"})
+_REPORTS_UNASKED = frozenset({"mistral", "openrouter", "perplexity"})
 """Hosts whose streams end with a usage anyway. Mistral even answers 422 to `stream_options`
-(openai/openai-agents-python issue 442), and the others' chunks must reach the client as they came."""
+(openai/openai-agents-python issue 442), and the others' chunks must reach the client as they came. Groq is asked: its
+`x_groq.usage` is read where it comes, but is not known to come always."""
 _LIMITS_BY_COMPLETION = frozenset({"openai", "groq", "cerebras", "xai"})
 """Hosts that prefer `max_completion_tokens`; OpenAI's o-series refuses `max_tokens`, Mistral refuses the new name."""
 _LIMITS = ("max_completion_tokens", "max_tokens")
 _XAI_SOURCES = 20
-"""xAI's default for `search_parameters.max_search_results`."""
+"""Of `search_parameters.max_search_results` when unset: the highest default that clients of xAI document (@ai-sdk/xai;
+@langchain/xai says 15)."""
 _CLIENT_TOOLS = frozenset({"function", "custom"})
 
 
@@ -170,8 +172,8 @@ def _add_searches(builder: ContentBuilder, body: JsonObject, model: str, choices
     name = model.lower()
     plugins = [mapping(plugin).get("id") for plugin in list_of(body, "plugins")]
     if body.get("web_search_options") is not None or "-search-" in name or name.endswith(":online") or "web" in plugins:
-        # OpenAI's search models search once an answer and report it nowhere (platform.openai.com, "Web search" of
-        # chat completions); so do OpenRouter's `:online` and web plugin.
+        # OpenAI's search models and OpenRouter's `:online` and web plugin search for every answer, at a fee for each;
+        # OpenAI's usage has no field that would report it (`types/completion_usage.py`).
         builder.opaque = True
         builder.server_turns = max(builder.server_turns, 1)
         builder.web_searches = max(builder.web_searches, choices)

@@ -42,6 +42,11 @@ _BILLED_APART = frozenset({"code_interpreter", "image_generation", "shell"})
 """Tools that OpenAI bills by container or at another model's price; nothing in a usage shows it."""
 
 
+SEARCHES_PER_TURN = 4
+"""One web search call may run several searches, each billed (an action's `queries`); nobody publishes how many. Users
+report two to three on average (community.openai.com, topic 1236954)."""
+
+
 class ResponsesDialect:
     """`POST …/responses`."""
 
@@ -172,7 +177,7 @@ def _add_tools(builder: ContentBuilder, body: JsonObject, provider: str) -> None
         # search costs less than a web search, as do other hosts' tools, so counting them all as searches is from above.
         runs_here = True
         if kind not in ("mcp", "tool_search", "programmatic_tool_calling"):
-            builder.web_searches = turns
+            builder.web_searches = turns * SEARCHES_PER_TURN
     if runs_here:
         builder.opaque = True
         builder.server_turns += turns

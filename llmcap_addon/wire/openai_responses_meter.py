@@ -20,7 +20,6 @@ from llmcap_addon.wire.sse import Event, SseMeter
 from llmcap_addon.wire.text import MAX_COUNT, JsonObject, mapping, parse_object
 
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
-_SEARCHES = frozenset({"response.web_search_call.completed", "response.file_search_call.completed"})
 MAX_ITEMS = 10_000
 """Output items whose deltas are kept apart; no answer has nearly as many."""
 
@@ -62,11 +61,8 @@ class ResponsesStreamMeter(SseMeter):
             self.reading.counted_output_tokens += self._written(kind, payload.get("delta"))
         elif kind == "response.output_item.added":
             self.reading.counted_output_tokens += self._text(mapping(payload.get("item")).get("name"))
-        elif kind == "response.output_item.done" and not self._was_streamed(payload):
-            self.reading.counted_output_tokens += count_item(payload.get("item"), self._text)
-        elif kind in _SEARCHES:
-            self._searches += 1
-            self.reading.counted_web_search_requests = self._searches
+        elif kind == "response.output_item.done":
+            self._take_item(payload)
         return True
 
     def on_half_event(self, event: Event) -> None:
@@ -85,6 +81,13 @@ class ResponsesStreamMeter(SseMeter):
         if not self._understood:
             self.mark_unreadable("the stream holds no event of a response")
         return rest
+
+    def _take_item(self, payload: JsonObject) -> None:
+        item = payload.get("item")
+        if not self._was_streamed(payload):
+            self.reading.counted_output_tokens += count_item(item, self._text)
+        self._searches += searches_among([item])
+        self.reading.counted_web_search_requests = self._searches
 
     def _take_head(self, response: JsonObject) -> None:
         record_head(self.reading, response)
@@ -164,11 +167,13 @@ def take_response_usage(reading: Reading, response: JsonObject, counted_searches
 
 
 def searches_among(output: object) -> int:
-    """Count the searches among output items: a web search that opened or searched a page is none."""
+    """Count the searches among output items: each query of a web search is one, opening or searching a page is none."""
     found = file_searches_among(output)
     for item in output if isinstance(output, list) else []:
-        if mapping(item).get("type") == "web_search_call":
-            found += mapping(mapping(item).get("action")).get("type", "search") == "search"
+        action = mapping(mapping(item).get("action"))
+        if mapping(item).get("type") == "web_search_call" and action.get("type", "search") == "search":
+            queries = action.get("queries")
+            found += max(1, len(queries)) if isinstance(queries, list) else 1
     return found
 
 

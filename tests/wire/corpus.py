@@ -1,4 +1,4 @@
-"""The recorded OpenAI-shaped bodies, and ways of feeding them to a meter."""
+"""Bodies in OpenAI's shapes, written after the SDK's types and the hosts' documents, and ways of feeding them."""
 
 from __future__ import annotations
 

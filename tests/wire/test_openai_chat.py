@@ -292,6 +292,17 @@ def test_a_chunk_the_client_asked_for_stays() -> None:
         assert feed_all(CHAT.meter(call, body, SSE, 200, one), [data]) == data
 
 
+def test_groq_is_asked_and_its_own_usage_is_read_too() -> None:
+    """`x_groq.usage` comes inside a chunk the client keeps; only the extra chunk is taken out."""
+    call = make_call(provider="groq")
+    assert b"include_usage" in CHAT.amend(call, b'{"stream":true}', None)
+    own = b'data: {"choices":[{"delta":{}}],"x_groq":{"usage":{"prompt_tokens":3,"completion_tokens":2}}}\n\n'
+    extra = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+    meter = CHAT.meter(call, b'{"stream":true}', SSE, 200, one)
+    assert meter.feed(own + extra) == own
+    assert (meter.reading.usage, meter.reading.final) == (Usage(3, 2), True)
+
+
 def test_events_of_one_piece_stay_in_one_piece_and_none_waits() -> None:
     """Each feed gives every event that is whole by then, in one go."""
     meter = CHAT.meter(make_call(), b"{}", SSE, 200, one)

@@ -11,7 +11,7 @@ EACH_BODY = pytest.mark.parametrize("body", BODIES, ids=lambda body: body.name)
 
 
 @EACH_BODY
-def test_a_body_fed_whole_is_read_as_recorded_and_passes_unchanged(body: Body) -> None:
+def test_a_body_fed_whole_is_read_as_expected_and_passes_unchanged(body: Body) -> None:
     """Usage, model, tier and count are exact, and the client gets the provider's bytes."""
     meter = body.meter()
     assert feed_all(meter, [body.data]) == body.data

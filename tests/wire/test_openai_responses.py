@@ -12,7 +12,7 @@ from llmcap_addon.call import DEFAULT_SERVER_TURNS, Media
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Usage
 from llmcap_addon.wire.dialect import Refusal, Request
-from llmcap_addon.wire.openai_responses import RESPONSES
+from llmcap_addon.wire.openai_responses import RESPONSES, SEARCHES_PER_TURN
 from tests.wire.corpus import FOLDER, feed_all, make_call, one
 from tests.wire.sdk import Answered, streamed
 
@@ -147,13 +147,14 @@ def test_tools_that_run_at_the_provider_take_turns() -> None:
     content = parse({"tools": [*own, {"type": "shell", "environment": {"type": "local"}}]}).content
     assert (content.server_turns, content.web_searches, content.opaque, content.provider_tools) == (0, 0, False, 2)
     searching = parse({"tools": [*own, {"type": "web_search"}]}).content
-    assert searching.server_turns == searching.web_searches == DEFAULT_SERVER_TURNS
+    assert searching.server_turns == DEFAULT_SERVER_TURNS
+    assert searching.web_searches == DEFAULT_SERVER_TURNS * SEARCHES_PER_TURN
     limited = parse({"tools": [{"type": "web_search_preview"}], "max_tool_calls": 3}).content
-    assert (limited.server_turns, limited.web_searches) == (3, 3)
+    assert (limited.server_turns, limited.web_searches) == (3, 3 * SEARCHES_PER_TURN)
     remote = parse({"tools": [{"type": "mcp", "server_label": "x"}]}).content
     assert (remote.server_turns, remote.web_searches) == (DEFAULT_SERVER_TURNS, 0)
     added = parse({"input": [{"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]}]})
-    assert added.content.web_searches == DEFAULT_SERVER_TURNS
+    assert added.content.web_searches == DEFAULT_SERVER_TURNS * SEARCHES_PER_TURN
 
 
 def test_compaction_is_a_pass_of_its_own_that_nobody_sees() -> None:
@@ -216,10 +217,14 @@ def test_what_was_counted_stands_when_the_stream_breaks_off() -> None:
         {"type": "response.function_call_arguments.delta", "output_index": 1, "delta": "{"},
         {"type": "response.function_call_arguments.done", "output_index": 1, "arguments": "{"},
         {"type": "response.output_item.done", "output_index": 1, "item": {"type": "function_call", "arguments": "{"}},
-        {"type": "response.web_search_call.completed", "output_index": 2},
+        {
+            "type": "response.output_item.done",
+            "output_index": 2,
+            "item": {"type": "web_search_call", "action": {"type": "search", "queries": ["a", "b"]}},
+        },
         {"type": "response.refusal.delta", "output_index": 3, "delta": "no"},
     )
-    assert (reading.counted_output_tokens, reading.counted_web_search_requests) == (4, 1)
+    assert (reading.counted_output_tokens, reading.counted_web_search_requests) == (6, 2)
     assert (reading.usage, reading.final, reading.model) == (None, False, "gpt-5")
 
 
@@ -236,12 +241,13 @@ def test_an_item_that_came_without_deltas_is_counted_when_it_is_done() -> None:
 
 @pytest.mark.parametrize(
     ("tool_usage", "searches"),
-    [({"web_search": {"num_requests": 5}}, 5), (None, 1), ({}, 1), ({"web_search": {"num_requests": True}}, 1)],
+    [({"web_search": {"num_requests": 5}}, 5), (None, 3), ({}, 3), ({"web_search": {"num_requests": True}}, 3)],
 )
 def test_searches_are_those_reported_or_else_those_seen(tool_usage: Any, searches: int) -> None:
     """The provider's count wins over ours, when it is one."""
     output = [
         {"type": "web_search_call", "action": {"type": "search"}},
+        {"type": "web_search_call", "action": {"type": "search", "queries": ["a", "b"]}},
         {"type": "web_search_call", "action": {"type": "open_page"}},
     ]
     usage = {"input_tokens": 1, "output_tokens": 1}
