@@ -228,7 +228,7 @@ class LiveCall:
         if self.ended:
             return None
         self.ended = True
-        if ending == "never_sent" or (status >= 400 and reading.usage is None):
+        if ending == "never_sent" or (status >= 300 and reading.usage is None):
             return await self._void(status, note or ("the provider answered with an error" if status else ""))
         settlement = await self._settlement(reading, ending, status, note)
         marks = self.entry.marks | settlement.marks

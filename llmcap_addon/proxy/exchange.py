@@ -61,7 +61,7 @@ class Exchange:
         A stream is given to the client decoded, because the last bytes of a cut can't be appended to a compressed one.
         """
         self.status = status
-        self.aborts = not self.live.call.streamed or status >= 400
+        self.aborts = not self.live.call.streamed or status >= 300
         encoded = content_encoding.strip().lower() not in ("", "identity")
         self._decodes_for_client = encoded and not self.aborts
         call = self.live.call
