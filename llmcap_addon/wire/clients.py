@@ -85,7 +85,7 @@ def client_name(headers: Mapping[str, str], hint: str = "") -> str:
     return _COMMANDS.get(command, command)
 
 
-def refusal_status(dialect_name: str, client: str, kind: RefusalKind, refuse_with: int | None) -> int:  # noqa: ARG001 - part of the contract: what stops a client may differ by dialect
+def refusal_status(dialect_name: str, client: str, kind: RefusalKind, refuse_with: int | None) -> int:  # noqa: ARG001 - may differ by dialect
     """Choose a refusal's status so that it causes one request, with its message shown.
 
     `refuse_with` overrides what a full cap answers. 429 together with `x-should-retry: false` stops the SDKs of OpenAI
