@@ -165,8 +165,7 @@ def summary_line(spent: Nanousd, counts: Counts, balances: Sequence[Balance]) ->
         money = f"{format_usd(fullest.posted)} of {format_usd(fullest.charge.limit)} {words}".rstrip()
         if len(balances) > 1:
             money += f" ({fullest.charge.cap})"
-    calls = counts.calls - counts.refused
-    parts = [money, f"{calls} {'call' if calls == 1 else 'calls'}"]
+    parts = [money, f"{counts.calls} {'call' if counts.calls == 1 else 'calls'}"]
     parts += [f"{count} {word}" for count, word in ((counts.refused, "refused"), (counts.cut, "cut")) if count]
     return "llmcap: " + " · ".join(parts)
 

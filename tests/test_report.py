@@ -101,7 +101,7 @@ def test_last_line_of_a_run() -> None:
     """The line names the fullest cap in its period's words, and leaves out what did not happen."""
     daily = balance(posted=420_000_000)
     assert (
-        summary_line(420_000_000, Counts(calls=13, refused=1), [daily])
+        summary_line(420_000_000, Counts(calls=12, refused=1), [daily])
         == "llmcap: $0.42 of $5.00 today · 12 calls · 1 refused"
     )
     fuse = balance("fuse", limit=2 * USD, posted=USD, period="minute:0")
@@ -111,5 +111,5 @@ def test_last_line_of_a_run() -> None:
 
 def test_a_cap_of_nothing_is_full() -> None:
     """A limit of 0 is the fullest of all, without dividing by it."""
-    line = summary_line(0, Counts(calls=3, refused=3), [balance("zero", limit=0), balance()])
+    line = summary_line(0, Counts(calls=0, refused=3), [balance("zero", limit=0), balance()])
     assert line == "llmcap: $0.00 of $0.00 today (zero) · 0 calls · 3 refused"

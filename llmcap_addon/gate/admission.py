@@ -26,6 +26,9 @@ MIN_SHORTENED_TOKENS = 1_024
 """An answer shortened below this is of no use to anyone: refuse instead."""
 MIN_SLICE_TOKENS = 4 * MIN_MARGIN_TOKENS
 """A stream is not begun for less: its margin alone would cut it."""
+LARGE_LIMIT_TOKENS = 16_384
+"""A stated limit above this is a client's constant, not somebody's choice: coding agents state 32,000 to 64,000 for
+every call. Where it does not fit it is lowered, or such a tool could never use the last dollars of a cap."""
 POLL_S = 0.25
 """Releases by other processes are not signalled to us: a waiting call looks again so often."""
 MAX_WAITING = 1_000
@@ -194,7 +197,8 @@ def _ask(call: Call, entry: Entry, quote: Quote, policy: Policy) -> _Ask:
         wanted = min(whole, hidden + FIRST_SLICE_TOKENS)
         return _Ask(call, entry, quote, wanted, min(wanted, hidden + MIN_SLICE_TOKENS), sliced=True)
     least = whole
-    may_shorten = policy.shorten == "always" or (policy.shorten == "auto" and not quote.limited)
+    chosen = call.max_output_tokens is not None and call.max_output_tokens <= LARGE_LIMIT_TOKENS
+    may_shorten = policy.shorten == "always" or (policy.shorten == "auto" and not chosen)
     if may_shorten and call.editable and call.has_output:
         least = min(whole, MIN_SHORTENED_TOKENS * call.choices)
     return _Ask(call, entry, quote, whole, least, sliced=False)

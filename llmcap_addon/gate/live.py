@@ -19,7 +19,7 @@ from llmcap_addon.budget.ledger import Settlement
 from llmcap_addon.call import Call
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.admission import Granted
-from llmcap_addon.gate.pace import Pace
+from llmcap_addon.gate.pace import Pace, hidden_tokens
 from llmcap_addon.gate.runtime import Runtime
 from llmcap_addon.money import Nanousd
 from llmcap_addon.pricing.quote import Pricing
@@ -89,6 +89,7 @@ class LiveCall:
         self._on_change = on_change
         self._on_end = on_end
         self._pace = Pace()
+        self._begun_s = runtime.monotonic_s()
         self._wants = False
         self._refused_at_s: float | None = None
         self._terms = NO_TERMS
@@ -214,7 +215,12 @@ class LiveCall:
         if reading.usage is None or not reading.usage.input_tokens:
             return self._rates.amount(0, self.quote.input_tokens)
         asked = replace(
-            reading.usage, output_tokens=0, reasoning_tokens=0, output_audio_tokens=0, output_image_tokens=0
+            reading.usage,
+            web_search_requests=max(reading.usage.web_search_requests, reading.counted_web_search_requests),
+            output_tokens=0,
+            reasoning_tokens=0,
+            output_audio_tokens=0,
+            output_image_tokens=0,
         )
         return self._pricing.cost(self.call, asked, reading.terms, reading.model).amount
 
@@ -291,7 +297,9 @@ class LiveCall:
             output = max(self.output_limit, self._output_tokens(reading))
         else:
             margin = 0 if ending == "complete" else self._pace.margin
-            output = self._output_tokens(reading) + margin + self._hidden_tokens(reading)
+            elapsed_s = self._runtime.monotonic_s() - self._begun_s
+            hidden = hidden_tokens(self.call.provider, elapsed_s, self._hidden_tokens(reading))
+            output = self._output_tokens(reading) + margin + hidden
             output = min(output, max(self.output_limit, self._output_tokens(reading)))
         if not self.call.has_output:
             output = 0

@@ -18,6 +18,21 @@ MAX_SLICE_TOKENS = 4_096
 RATE_FLOOR_S = 0.1
 """Bursts shorter than this say nothing about a stream's speed."""
 
+HIDDEN_RATE = 500
+"""Reasoning tokens a second that no model of OpenAI, Anthropic or Google exceeds: their fastest were measured at about
+300. Bounds what a stream that broke off may have thought unseen; elsewhere (Cerebras and Groq pass 2,000) the whole
+answer's bound is posted."""
+HIDDEN_RATE_PROVIDERS = frozenset({"openai", "anthropic", "google"})
+HIDDEN_START_TOKENS = 4_096
+"""On top of the rate, for a burst at the beginning and a clock that started late."""
+
+
+def hidden_tokens(provider: str, elapsed_s: float, bound: int) -> int:
+    """Give the most that a stream can have reasoned unseen in a time; never more than `bound`."""
+    if provider not in HIDDEN_RATE_PROVIDERS:
+        return bound
+    return min(bound, HIDDEN_START_TOKENS + ceil(max(0.0, elapsed_s) * HIDDEN_RATE))
+
 
 @dataclass(slots=True)
 class Pace:

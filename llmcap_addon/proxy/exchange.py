@@ -153,12 +153,14 @@ class Exchange:
             try:
                 rest = self._meter.feed(self._decoder.end())
             except UndecodableBody as error:
-                self._meter.reading.unreadable = str(error)
+                self._undecodable(error)
         return rest + self._meter.end()
 
     def _undecodable(self, error: UndecodableBody) -> None:
         assert self._meter is not None
         self._decoder = None
+        if self._meter.reading.final:
+            return  # a broken trailer takes nothing from the provider's last word
         self._meter.reading.unreadable = str(error)
         if self._decodes_for_client:
             self.live.refuse(messages.failure("unreadable", f"stream cut, it can't be decoded: {error}"))
@@ -204,3 +206,4 @@ class Exchange:
         self._tail = b""
         if not self.aborts and self._meter is not None:
             self._tail = self._dialect.cut(self.live.call, refusal, self._meter)
+        self.aborts = not self._tail

@@ -339,6 +339,27 @@ async def test_hidden_reasoning_reserves_the_whole_bound(make_house: MakeHouse) 
     assert (await house.rows())[0].usage.output_tokens == 1000
 
 
+async def test_what_an_aborted_stream_thought_unseen_is_bounded_by_its_time(make_house: MakeHouse) -> None:
+    """Pressing Esc after ten seconds does not post 64,000 tokens of reasoning; a fast provider's abort still does."""
+    house = make_house("100")
+    for provider, most in (("openai", 15_000), ("cerebras", 64_000)):
+        call = replace(STREAM, provider=provider, hidden_output_tokens=None, max_output_tokens=64_000, model="gpt-5")
+        live = await house.admitted(call)
+        house.runtime.seconds += 10
+        await live.finish(Reading(counted_output_tokens=5), "client_gone", 200)
+        assert 10 * 500 < (await house.rows())[-1].usage.output_tokens <= most
+
+
+async def test_a_clients_constant_is_no_choice(make_house: MakeHouse) -> None:
+    """A coding agent's 64,000 tokens are lowered to what fits; a limit that somebody chose is not."""
+    house = make_house("0.5", wait_ms=0)
+    agent = replace(STREAM, hidden_output_tokens=None, max_output_tokens=64_000, model="gpt-5")
+    live = await house.admitted(agent)
+    assert live.max_output_tokens is not None
+    assert live.max_output_tokens < 64_000
+    assert (await house.refused(replace(agent, max_output_tokens=16_000))).kind in ("spent", "reserved")
+
+
 async def test_an_unreadable_stream_is_cut_and_posted_as_its_bound(make_house: MakeHouse) -> None:
     """A stream that can't be counted does not run on."""
     house = make_house("10")
