@@ -24,7 +24,7 @@ from llmcap_addon.budget.ledger import Row
 from llmcap_addon.budget.stores import open_store
 from tests.fakes.lean import CA_VARIABLE
 from tests.fakes.route import ROUTES_VARIABLE
-from tests.fakes.sdks import TIMEOUT_SECONDS, SDKs, make_sdks, proxied_client
+from tests.fakes.sdks import TIMEOUT_SECONDS, SDKs, make_sdks, proxied_async_client, proxied_client
 from tests.fakes.server import OPENAI_HOST, StandIn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -215,6 +215,10 @@ class Proxy:
         """Make an HTTP client that goes through the proxy."""
         return proxied_client(self.port, self.ca_path, http2=http2, user=user)
 
+    def async_client(self, *, http2: bool = False) -> httpx2.AsyncClient:
+        """Make an asyncio HTTP client that goes through the proxy."""
+        return proxied_async_client(self.port, self.ca_path, http2=http2)
+
     def sdks(self, *, http2: bool = False, max_retries: int = 2, timeout_s: float = TIMEOUT_SECONDS) -> SDKs:
         """Make the SDKs, going through the proxy; they are closed with it."""
         sdks = make_sdks(self.client(http2=http2), max_retries=max_retries, timeout_s=timeout_s)
@@ -245,6 +249,16 @@ class Proxy:
         poll(there, f"{count} settled rows", lambda: found)
         assert len(found) == count, f"more rows than calls: {found}"
         return found
+
+    def quiet(self, seen: Sequence[Row] = ()) -> list[Row]:
+        """Wait until no call beyond those `seen` is pending, and give their rows."""
+        known = {row.entry.id for row in seen}
+
+        def new() -> list[Row]:
+            return [row for row in self.rows() if row.entry.id not in known]
+
+        poll(lambda: all(row.state != "pending" for row in new()), "no call to be pending", new)
+        return new()
 
     def totals(self, cap: str) -> Totals:
         """Read what a cap's balances hold."""

@@ -1,4 +1,4 @@
-"""Test-only mitmproxy addon: makes one function of LLMCap raise, to see that a failure of ours forwards nothing."""
+"""Test-only mitmproxy addon: makes any function of LLMCap raise, to see that a failure of ours forwards nothing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Never
 
 VARIABLE = "LLMCAP_TEST_SABOTAGE"
-"""Names the function: "package.module:attribute", "package.module:Class.method"; empty for none."""
+"""Names a file that holds "package.module:attribute" or "package.module:Class.method": that function fails, as long as
+the file says so."""
 
-FLAG_VARIABLE = "LLMCAP_TEST_SABOTAGE_FLAG"
-"""A file; the function raises only while it exists, so that the proxy can start whole."""
+TARGETS_VARIABLE = "LLMCAP_TEST_SABOTAGE_TARGETS"
+"""Every function that may be named, with blanks between."""
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -21,7 +22,7 @@ class SabotageError(Exception):
     """What the sabotaged function raises: nothing that any code of ours expects."""
 
 
-def _sabotage(target: str, flag: Path) -> None:
+def _sabotage(target: str, orders: Path) -> None:
     module_name, _, path = target.partition(":")
     holder: Any = importlib.import_module(module_name)
     *classes, name = path.split(".")
@@ -30,7 +31,7 @@ def _sabotage(target: str, flag: Path) -> None:
     original = getattr(holder, name)
 
     def raising(*arguments: Any, **options: Any) -> Any:
-        if flag.exists():
+        if orders.exists() and orders.read_text() == target:
             fail()
         return original(*arguments, **options)
 
@@ -42,6 +43,5 @@ def fail() -> Never:
     raise SabotageError("sabotaged by a test")
 
 
-_target = os.environ.get(VARIABLE, "")
-if _target:
-    _sabotage(_target, Path(os.environ[FLAG_VARIABLE]))
+for _target in os.environ.get(TARGETS_VARIABLE, "").split():
+    _sabotage(_target, Path(os.environ[VARIABLE]))

@@ -74,7 +74,9 @@ def test_an_encoded_answer_is_billed_exactly(audit: Audit, kind: Kind, encoding:
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
 def test_cached_input_is_billed_at_its_price(audit: Audit, kind: Kind) -> None:
     """Cache reads (and, at Anthropic, both lifetimes of writes) are priced apart from plain input."""
-    writes = {"cache_write_tokens": 300, "cache_write_1h_tokens": 100} if "messages" in kind.name else {}
+    writes: dict[str, Any] = (
+        {"cache_write_tokens": 300, "cache_write_1h_tokens": 100} if "messages" in kind.name else {}
+    )
     audit.stand_in.enqueue(Script(input_tokens=1_000, cached_tokens=600, **writes))
     kind(audit.clients[False])
     row = audit.assert_exact()
@@ -151,7 +153,7 @@ def test_a_second_model_has_its_own_price(audit: Audit, kind: Kind) -> None:
     assert audit.assert_exact().entry.model == model
 
 
-BODIES = {
+BODIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "chat": (OPENAI_HOST, "/v1/chat/completions", {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}),
     "responses": (OPENAI_HOST, "/v1/responses", {"model": "gpt-4o", "input": "Hi"}),
     "messages": (

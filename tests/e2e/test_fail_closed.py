@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from llmcap_addon.budget.ledger import Row
 from tests.e2e.calls import CHAT, CHAT_STREAM, MESSAGES, SDK_ERRORS, Kind, message_of
 from tests.e2e.conftest import StartProxy
 from tests.e2e.harness import Proxy
-from tests.e2e.sabotage import FLAG_VARIABLE, VARIABLE
+from tests.e2e.sabotage import TARGETS_VARIABLE, VARIABLE
 from tests.e2e.test_aborts import BROKEN
 from tests.fakes.script import Hold, Script
 from tests.fakes.server import StandIn
@@ -24,21 +25,20 @@ BEFORE_SENDING = (
     # Each function that a request passes before it may leave.
     "llmcap_addon.proxy.translate:request_head",
     "llmcap_addon.wire.routes:classify",
-    "llmcap_addon.wire.clients:client_name",
+    "llmcap_addon.proxy.service:Service.client_of",
     "llmcap_addon.proxy.translate:read",
-    "llmcap_addon.wire.openai_chat:OpenAIChat.parse",
+    "llmcap_addon.wire.openai_chat:ChatDialect.parse",
     "llmcap_addon.pricing.prices:Prices.quote",
-    "llmcap_addon.gate:Gate.admit",
+    "llmcap_addon.gate.gate:Gate.admit",
     "llmcap_addon.budget.budget:Budget.reserve",
     "llmcap_addon.budget.budget:Budget.charges",
-    "llmcap_addon.wire.openai_chat:OpenAIChat.amend",
+    "llmcap_addon.wire.openai_chat:ChatDialect.amend",
     "llmcap_addon.proxy.hooks:Hooks._send",
     "llmcap_addon.proxy.cutting:is_cuttable",
     "llmcap_addon.proxy.cutting:watch",
     "llmcap_addon.proxy.cutting:make_cuttable",
     "llmcap_addon.proxy.hooks:Hooks._llm_host",
     "llmcap_addon.proxy.hooks:Hooks._is_llm_host",
-    "llmcap_addon.proxy.hooks:Hooks.requestheaders",
     "llmcap_addon.proxy.hooks:Hooks._decide",
 )
 
@@ -47,92 +47,108 @@ WHILE_STREAMING = (
     "llmcap_addon.proxy.exchange:Exchange.begin",
     "llmcap_addon.proxy.exchange:Exchange._take",
     "llmcap_addon.proxy.exchange:Exchange._obey",
-    "llmcap_addon.live:LiveCall.observe",
+    "llmcap_addon.gate.live:LiveCall.observe",
     "llmcap_addon.wire.openai_chat:ChatStreamMeter.on_event",
     "llmcap_addon.pricing.prices:Prices.count_output",
 )
 
 AT_THE_END = (
     "llmcap_addon.pricing.prices:Prices.cost",
-    "llmcap_addon.live:LiveCall.line",
-    "llmcap_addon.view.lines:flow_comment",
+    "llmcap_addon.proxy.hooks:flow_comment",
+    "llmcap_addon.gate.live:LiveCall.line",
 )
-
-type StartSabotaged = Callable[[str, str], tuple[Proxy, Path]]
 
 CAPS = "{caps: [{name: purse, limit: 10, per: ever}]}"
 
 
+class Sabotaged:
+    """A proxy in which any one function can be made to raise."""
+
+    def __init__(self, proxy: Proxy, orders: Path, stand_in: StandIn) -> None:
+        self.proxy = proxy
+        self.stand_in = stand_in
+        self._orders = orders
+        self._before = proxy.totals("purse").posted
+        self._seen = proxy.rows()
+
+    def breaks(self, target: str) -> None:
+        """From now on, this function raises."""
+        self._orders.write_text(target)
+
+    def works(self) -> None:
+        """From now on, nothing raises; a call must pass: it was a failure, not the end."""
+        self._orders.unlink(missing_ok=True)
+        assert CHAT(self.proxy.sdks()) == " token" * 16
+
+    def new_rows(self) -> list[Row]:
+        """Wait until nothing is pending, and give this test's rows."""
+        return self.proxy.quiet(self._seen)
+
+    def assert_books(self) -> None:
+        """Nothing of this test is pending, and what was posted is not below the truth."""
+        rows = self.new_rows()
+        total = self.proxy.totals("purse")
+        assert total.posted - self._before == sum(row.cost for row in rows) >= self.stand_in.billed_nanousd() > 0
+
+
+@pytest.fixture(scope="module")
+def sabotaged_proxy(stand_ins: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Path]]:
+    """Start one proxy for all targets; its log may hold what we raise in it, so it is not held to be sound."""
+    folder = tmp_path_factory.mktemp("sabotage")
+    orders = folder / "orders"
+    targets = " ".join((*BEFORE_SENDING, *WHILE_STREAMING, *AT_THE_END))
+    environment = {VARIABLE: str(orders), TARGETS_VARIABLE: targets}
+    with Proxy(folder, stand_ins, CAPS, scripts=[SABOTAGE], environment=environment) as proxy:
+        yield proxy, orders
+
+
 @pytest.fixture
-def start_sabotaged(start_proxy: StartProxy, tmp_path: Path) -> StartSabotaged:
-    """Start a proxy in which one function raises while a flag file exists."""
-
-    def start(target: str, caps: str) -> tuple[Proxy, Path]:
-        flag = tmp_path / "flag"
-        proxy = start_proxy(
-            caps,
-            sound=False,
-            scripts=[SABOTAGE],
-            environment={VARIABLE: target, FLAG_VARIABLE: str(flag)},
-        )
-        return proxy, flag
-
-    return start
+def sabotaged(sabotaged_proxy: tuple[Proxy, Path], stand_in: StandIn) -> Iterator[Sabotaged]:
+    proxy, orders = sabotaged_proxy
+    yield Sabotaged(proxy, orders, stand_in)
+    orders.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("target", BEFORE_SENDING)
-def test_a_failure_before_sending_forwards_nothing(
-    start_sabotaged: StartSabotaged, stand_in: StandIn, target: str
-) -> None:
+def test_a_failure_before_sending_forwards_nothing(sabotaged: Sabotaged, target: str) -> None:
     """Whatever raises before a request leaves, the client gets an error and the provider gets nothing."""
-    proxy, flag = start_sabotaged(target, CAPS)
-    flag.touch()
+    sabotaged.breaks(target)
     for http2 in (False, True):
         for kind in (CHAT, CHAT_STREAM):
             with pytest.raises(BROKEN):
-                kind(proxy.sdks(http2=http2, max_retries=0))
-    assert stand_in.billable() == []
-    flag.unlink()
-    assert CHAT(proxy.sdks()) == " token" * 16  # it was a failure, not the end
-    total = proxy.totals("purse")
-    assert (total.pending, total.posted) == (0, stand_in.billed_nanousd())
+                kind(sabotaged.proxy.sdks(http2=http2, max_retries=0))
+    assert sabotaged.stand_in.billable() == []
+    sabotaged.works()
+    sabotaged.assert_books()
 
 
 @pytest.mark.parametrize("target", WHILE_STREAMING)
-def test_a_failure_in_a_stream_cuts_it(start_sabotaged: StartSabotaged, stand_in: StandIn, target: str) -> None:
+def test_a_failure_in_a_stream_cuts_it(sabotaged: Sabotaged, target: str) -> None:
     """Whatever raises while a stream runs, the stream ends on both sides, and its cost is not lost."""
-    proxy, flag = start_sabotaged(target, CAPS)
-    stand_in.enqueue(Script(output_tokens=100_000, tokens_per_second=500))
-    flag.touch()
+    sabotaged.stand_in.enqueue(Script(output_tokens=100_000, tokens_per_second=500))
+    sabotaged.breaks(target)
     with pytest.raises(BROKEN):
-        CHAT_STREAM(proxy.sdks(max_retries=0), max_tokens=16_000)
-    [record] = stand_in.seen_billable()
+        CHAT_STREAM(sabotaged.proxy.sdks(max_retries=0), max_tokens=16_000)
+    [record] = sabotaged.stand_in.seen_billable()
     assert record.generated_tokens < 10_000
-    [row] = proxy.settled(1)
-    assert row.cost >= record.cost_nanousd
-    flag.unlink()
-    assert CHAT(proxy.sdks()) == " token" * 16
+    sabotaged.works()
+    sabotaged.assert_books()
 
 
 @pytest.mark.parametrize("kind", [CHAT, CHAT_STREAM], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("target", AT_THE_END)
-def test_a_failure_at_the_end_loses_nothing(
-    start_sabotaged: StartSabotaged, stand_in: StandIn, target: str, kind: Kind
-) -> None:
-    """Whatever raises when a call is settled, what it cost stays counted, posted or still reserved."""
-    proxy, flag = start_sabotaged(target, CAPS)
+def test_a_failure_at_the_end_loses_nothing(sabotaged: Sabotaged, target: str, kind: Kind) -> None:
+    """Whatever raises when a call is settled, its cost is posted."""
     hold = Hold()
-    stand_in.enqueue(Script(output_tokens=50, hold_stream=hold))
+    sabotaged.stand_in.enqueue(Script(output_tokens=50, hold_stream=hold))
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(kind, proxy.sdks(max_retries=0))
+        running = pool.submit(kind, sabotaged.proxy.sdks(max_retries=0))
         assert hold.reached.wait(20)
-        flag.touch()
+        sabotaged.breaks(target)
         hold.release()
         running.exception()
-    stand_in.wait_idle()
-    proxy.settled(1)
-    total = proxy.totals("purse")
-    assert total.posted + total.pending >= stand_in.billed_nanousd() > 0
+    sabotaged.stand_in.wait_idle()
+    sabotaged.assert_books()
 
 
 def test_a_lost_store_refuses(start_proxy: StartProxy, stand_in: StandIn) -> None:
@@ -143,12 +159,11 @@ def test_a_lost_store_refuses(start_proxy: StartProxy, stand_in: StandIn) -> Non
     proxy.settled(1)
     blocker = sqlite3.connect(proxy.store_path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    for kind in (CHAT, MESSAGES):
-        with pytest.raises(SDK_ERRORS) as raised:
-            kind(sdks)
-        message = message_of(raised.value)
-        assert message.startswith("LLMCap:")
-        assert "ledger" in message
+    with pytest.raises(SDK_ERRORS) as raised:
+        MESSAGES(sdks)
+    message = message_of(raised.value)
+    assert message.startswith("LLMCap:")
+    assert "ledger" in message
     assert len(stand_in.billable()) == 1
     blocker.rollback()
     blocker.close()

@@ -25,4 +25,4 @@ async def _open_routed(host: str, port: int, **options: Any) -> tuple[asyncio.St
 
 
 if _routes:
-    asyncio.open_connection = _open_routed
+    asyncio.open_connection = _open_routed  # type: ignore[assignment]
