@@ -42,6 +42,8 @@ class Policy:
     shorten: Literal["auto", "always", "never"] = "auto"
     wait_ms: int = 20_000
     on_error: Literal["refuse", "allow"] = "refuse"
+    advice: str = messages.IN_CAPS_YAML
+    """How to go on, for the end of a refusal's message."""
     zone: tzinfo | None = None
     """For the times in messages; None is the machine's own."""
 
@@ -141,7 +143,7 @@ class Admission:
                     return smaller
             if _spent(short, ask.quote.amount(ask.least_tokens)):
                 balance = spent or short.lacking[0]
-                return messages.spent(balance, ask.amount, self._runtime.now_ms(), policy.zone)
+                return messages.spent(balance, ask.amount, self._runtime.now_ms(), policy.zone, policy.advice)
             if left_s <= 0:
                 return messages.reserved(short.lacking[0], ask.amount, self._runtime.now_ms(), policy.zone)
             self._on_wait(ask.entry)

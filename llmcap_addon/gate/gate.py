@@ -136,7 +136,9 @@ class Gate:
         for charge in self.budget.charges(call.labels(), entry.started_at_ms):
             if self._tripped.get((charge.key, charge.scope, charge.period)) == charge.limit:
                 balance = (await self.budget.standing([charge]))[0]
-                return messages.spent(balance, quote.amount(0), self._runtime.now_ms(), self.policy.zone)
+                return messages.spent(
+                    balance, quote.amount(0), self._runtime.now_ms(), self.policy.zone, self.policy.advice
+                )
         return None
 
     async def extend(self, live: LiveCall, reading: Reading) -> Step:
@@ -169,7 +171,8 @@ class Gate:
             for key in [key for key in self._tripped if key[:2] == (charge.key, charge.scope)]:
                 del self._tripped[key]
             self._tripped[charge.key, charge.scope, charge.period] = charge.limit
-        return messages.cut(tightest, live.cost_so_far(reading), self._runtime.now_ms(), self.policy.zone)
+        cost = live.cost_so_far(reading)
+        return messages.cut(tightest, cost, self._runtime.now_ms(), self.policy.zone, self.policy.advice)
 
     async def note_refusal(self, dialect: str, host: str, provider: str, client: str, refusal: Refusal) -> None:
         """Show and write down a request that was refused before it could be understood."""

@@ -49,12 +49,18 @@ def _of(kind: RefusalKind, message: str, balance: Balance) -> Refusal:
     )
 
 
-def spent(balance: Balance, needed: Nanousd, now_ms: int, zone: tzinfo | None) -> Refusal:
+IN_CAPS_YAML = 'raise the limit of "{cap}" in caps.yaml (no restart needed)'
+"""How to go on after a refusal; `{cap}` stands for the cap's name."""
+WITHOUT_CAPS_YAML = 'write a caps.yaml with a higher limit than that of "{cap}", which is built in'
+ON_COMMAND_LINE = "start it again with a higher --cap"
+
+
+def spent(balance: Balance, needed: Nanousd, now_ms: int, zone: tzinfo | None, advice: str) -> Refusal:
     """The cap itself is used up, as far as this call is concerned."""
     message = (
         f"LLMCap: refused, {_standing(balance)}; this call may cost up to {format_usd(needed)}. "
         f"{_when(balance.charge.resets_at_ms, now_ms, zone)} "
-        f'To go on, raise the limit of "{balance.charge.cap}" in caps.yaml (no restart needed).'
+        f"To go on, {advice.format(cap=balance.charge.cap)}."
     )
     return _of("spent", message, balance)
 
@@ -69,12 +75,12 @@ def reserved(balance: Balance, needed: Nanousd, now_ms: int, zone: tzinfo | None
     return _of("reserved", message, balance)
 
 
-def cut(balance: Balance, cost: Nanousd, now_ms: int, zone: tzinfo | None) -> Refusal:
+def cut(balance: Balance, cost: Nanousd, now_ms: int, zone: tzinfo | None, advice: str) -> Refusal:
     """A live stream ran out of its cap."""
     message = (
         f"LLMCap: stream cut, {_standing(balance)}; this call had cost about {format_usd(cost)}. "
         f"{_when(balance.charge.resets_at_ms, now_ms, zone)} "
-        f'To go on, raise the limit of "{balance.charge.cap}" in caps.yaml (no restart needed).'
+        f"To go on, {advice.format(cap=balance.charge.cap)}."
     )
     return _of("spent", message, balance)
 

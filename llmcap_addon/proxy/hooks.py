@@ -68,6 +68,8 @@ class Hooks:
             broken = cutting.self_test(ctx.options)
             if broken:
                 raise LLMCapError(f"this version of mitmproxy can't be relied on to cut a stream ({broken})")
+            if self._settings is None:
+                await translate.keep_to_loopback(ctx.options, ctx.master.addons.get("proxyserver"))
             settings = self._settings or translate.settings_from_options(ctx.options, type(ctx.master).__name__)
             service = await Service.start(settings)
             self._display = Display(service)

@@ -19,6 +19,7 @@ from llmcap_addon.budget.stores import open_store
 from llmcap_addon.budget.windows import zone
 from llmcap_addon.config import Config, ConfigWatch
 from llmcap_addon.errors import ConfigError, LLMCapError, StoreError
+from llmcap_addon.gate import messages
 from llmcap_addon.gate.admission import Policy
 from llmcap_addon.gate.gate import Gate
 from llmcap_addon.gate.runtime import AsyncioRuntime
@@ -104,7 +105,7 @@ class Service:
             gate = Gate(
                 budget=budget,
                 pricing=await asyncio.to_thread(_pricing, config),
-                policy=_policy(config),
+                policy=_policy(config, settings),
                 runtime=runtime,
                 new_id=lambda: secrets.token_hex(12),
                 on_change=activity.update,
@@ -169,7 +170,7 @@ class Service:
         if isinstance(changed, Config):
             try:
                 pricing = await asyncio.to_thread(_pricing, changed)
-                policy = _policy(changed)
+                policy = _policy(changed, self.settings)
             except LLMCapError as error:
                 self._keep_old(error)
                 return
@@ -193,9 +194,13 @@ def _pricing(config: Config) -> Prices:
     return Prices.load(config.prices, config.unknown_price, now_ms=AsyncioRuntime().now_ms)
 
 
-def _policy(config: Config) -> Policy:
+def _policy(config: Config, settings: Settings) -> Policy:
     local: tzinfo | None = zone(config.timezone)
-    return Policy(shorten=config.shorten, wait_ms=config.wait_ms, on_error=config.on_error, zone=local)
+    if settings.config_value is not None:
+        advice = messages.ON_COMMAND_LINE
+    else:
+        advice = messages.IN_CAPS_YAML if config.source is not None else messages.WITHOUT_CAPS_YAML
+    return Policy(config.shorten, config.wait_ms, config.on_error, advice, local)
 
 
 def _hosts(config: Config) -> Mapping[str, tuple[str, str]]:

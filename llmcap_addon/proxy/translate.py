@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from mitmproxy import http, options
@@ -25,6 +26,9 @@ NOTHING_READ = Reading()
 
 VIEWS = ("auto", "off")
 
+_TAKES_CLIENTS = re.compile(r"(?:regular|socks5|(?:upstream|reverse):[^@]+)")
+"""Modes whose clients name the proxy, with no address of their own ("regular@0.0.0.0:8080" has one)."""
+
 
 def add_options(loader: Loader) -> None:
     """Declare `llmcap_config`, `llmcap_store` and `llmcap_view`."""
@@ -38,6 +42,20 @@ def add_options(loader: Loader) -> None:
     loader.add_option(
         "llmcap_view", str, "auto", "auto: a live console in a terminal, else a line a call; or off.", choices=VIEWS
     )
+
+
+async def keep_to_loopback(opts: options.Options, proxyserver: Proxyserver) -> None:
+    """Listen on loopback unless the user named another address: whoever reaches the proxy spends from the caps.
+
+    mitmproxy's own default is every interface, and it listens before addons are loaded; until this is done, calls to
+    LLM hosts are refused. Several modes at once, and those that take redirected traffic, are left alone.
+    """
+    addresses = proxyserver.listen_addrs()
+    if opts.listen_host or len(opts.mode) != 1 or not _TAKES_CLIENTS.fullmatch(opts.mode[0]) or not addresses:
+        return
+    await proxyserver.servers.update([])
+    opts.update(listen_host="127.0.0.1", listen_port=addresses[0][1])
+    await proxyserver.setup_servers()
 
 
 def settings_from_options(opts: options.Options, master: str) -> Settings:
