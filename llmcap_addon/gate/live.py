@@ -141,10 +141,10 @@ class LiveCall:
         Raises StoreError. Run it beside the stream, one at a time.
         """
         self._wants = False
-        if not self._may_ask(self._runtime.monotonic_s()):
-            return Step.CUT
         tokens = self._output_tokens(reading)
         ahead = tokens + self._pace.ahead
+        if not self._may_ask(self._runtime.monotonic_s()):
+            return Step.PASS if self._cost_so_far(reading, ahead) <= self.reserved else Step.CUT
         at_least = max(1, self._cost_so_far(reading, ahead) - self.reserved)
         wanted = self._cost_so_far(reading, min(ahead + self._pace.slice, self.output_limit)) - self.reserved
         amount = max(at_least, wanted)
@@ -237,17 +237,17 @@ class LiveCall:
         if ending == "never_sent" or (status >= 300 and reading.usage is None):
             return await self._void(status, note or ("the provider answered with an error" if status else ""))
         settlement = await self._settlement(reading, ending, status, note)
-        marks = self.entry.marks | settlement.marks
-        state: CallState = "cut" if "cut" in marks else "done"
-        line = self.line(state, settlement.usage, settlement.cost, marks)
-        self._on_change(line)
         await self._on_end(self, settlement)
-        return line
+        marks = self.entry.marks | settlement.marks
+        return self._last_line("cut" if "cut" in marks else "done", settlement.usage, settlement.cost, marks)
 
     async def _void(self, status: int, note: str) -> CallLine:
-        line = self.line("done", Usage(), 0, self.entry.marks | {"failed"})
-        self._on_change(line)
         await self._on_end(self, Void(self._runtime.now_ms(), status, note))
+        return self._last_line("done", Usage(), 0, self.entry.marks | {"failed"})
+
+    def _last_line(self, state: CallState, usage: Usage, cost: Nanousd, marks: frozenset[str]) -> CallLine:
+        line = self.line(state, usage, cost, marks)
+        self._on_change(line)
         return line
 
     async def _settlement(self, reading: Reading, ending: Ending, status: int, note: str) -> Settlement:
@@ -276,6 +276,10 @@ class LiveCall:
         else:
             marks.add("estimated")
             usage, cost = await self._estimate(reading, ending)
+            if ending == "cut":
+                # The reservation held the margin when the stream was last judged; a pace that has changed since does
+                # not make what is on its way any more.
+                cost = max(min(cost, self.reserved), self.cost_so_far(reading))
             assumed = self.quote.assumed
             note = note or reading.unreadable or _WHY_ESTIMATED[ending]
         if assumed:

@@ -127,12 +127,10 @@ class Hooks:
         """Admit or refuse."""
         if flow.response is not None or flow.error is not None:
             return
-        host = self._llm_host(flow)
-        if host is None:
-            return
-        request = translate.request_head(flow.request, host)
         try:
-            flow.response = await self._decide(flow, request)
+            host = self._llm_host(flow)
+            if host is not None:
+                flow.response = await self._decide(flow, translate.request_head(flow.request, host))
         except asyncio.CancelledError:
             flow.kill()
             raise
