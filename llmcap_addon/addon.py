@@ -15,11 +15,15 @@ if _PARENT not in sys.path:
 
 from mitmproxy import ctx  # noqa: E402
 from mitmproxy.addonmanager import Loader  # noqa: E402
+from mitmproxy.addons.save import Save  # noqa: E402
 
 from llmcap_addon.proxy.hooks import Hooks  # noqa: E402
 
 
 def load(_loader: Loader) -> None:
     """Put LLMCap in front of all traffic, unless it is there already."""
-    if ctx.master.addons.get(Hooks.name) is None:
-        ctx.master.addons.add(Hooks())
+    addons = ctx.master.addons
+    if addons.get(Hooks.name) is None:
+        # Before whatever writes or shows a flow, so that it has its comment by then.
+        kinds = [type(addon) for addon in addons.chain]
+        addons.chain.insert(kinds.index(Save) if Save in kinds else len(kinds), addons.register(Hooks()))

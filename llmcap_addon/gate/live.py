@@ -276,7 +276,7 @@ class LiveCall:
         else:
             marks.add("estimated")
             usage, cost = await self._estimate(reading, ending)
-            if ending == "cut":
+            if ending == "cut" and not reading.unreadable:
                 # The reservation held the margin when the stream was last judged; a pace that has changed since does
                 # not make what is on its way any more.
                 cost = max(min(cost, self.reserved), self.cost_so_far(reading))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import Protocol
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from mitmproxy import connection, ctx, http, options
 from mitmproxy.proxy import commands, events, layer
@@ -40,6 +40,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
+from mitmproxy.utils import human
 
 CUT_MESSAGE = "cut by LLMCap"
 
@@ -65,6 +66,7 @@ class Cuttable(Protocol):
 
 _cuttables: WeakKeyDictionary[http.HTTPFlow, Cuttable] = WeakKeyDictionary()
 _streams: WeakKeyDictionary[http.HTTPFlow, ref[HttpStream]] = WeakKeyDictionary()
+_whole: WeakSet[http.HTTPFlow] = WeakSet()
 
 
 @dataclass
@@ -75,6 +77,15 @@ class Nudge(events.MessageInjected[None]):
 def watch(flow: http.HTTPFlow, cuttable: Cuttable) -> None:
     """From now on, ask this about the flow."""
     _cuttables[flow] = cuttable
+
+
+def keep_whole(flow: http.HTTPFlow) -> None:
+    """Let nothing of this request leave before the `request` hook has judged it, however large it is.
+
+    The option `stream_large_bodies` would send it on as it comes, and ask us when it is gone.
+    """
+    flow.request.stream = False
+    _whole.add(flow)
 
 
 def is_cuttable(flow: http.HTTPFlow) -> bool:
@@ -111,6 +122,14 @@ class CuttableHttpStream(HttpStream):
             yield from super()._handle_event(event)
         if self.server_state == self.state_stream_response_body:
             yield from self._obey()
+
+    def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
+        """Hold a body to `body_size_limit`; to `stream_large_bodies` only when it need not be kept whole."""
+        if request and self._flow in _whole:
+            most = human.parse_size(self.context.options.body_size_limit)
+            if most is None or len(self.request_body_buf) <= most:
+                return False
+        return (yield from super().check_body_size(request))
 
     def make_server_connection(self) -> layer.CommandGenerator[bool]:
         """Get a connection to the server; the request's head follows at once."""

@@ -54,6 +54,7 @@ class Exchange:
         self._tail: bytes | None = None
         self._cut = False
         self._done = False
+        self._failure = ""
 
     def begin(self, status: int, content_type: str, content_encoding: str) -> bool:
         """Take the response's head; True when the client shall get the body decoded.
@@ -81,13 +82,15 @@ class Exchange:
 
         Never an empty chunk: in HTTP/1.1's chunked coding that would end the body.
         """
-        if self._cut:
-            return []
-        try:
-            shown = self._take(data)
-        except BaseException as error:  # tiktoken's panic is a BaseException; an exception here must become a cut
-            self.fail(error)
-            return []
+        shown = b""
+        if not self._cut:
+            try:
+                shown = self._take(data)
+            except BaseException as error:  # tiktoken's panic is a BaseException; an exception here must become a cut
+                self.fail(error)
+        if not data and self._cut:
+            # The provider has ended by itself: our stream does not ask any more, so the tail goes out here.
+            shown = self.take_tail() or b""
         return [shown] if shown else []
 
     def on_sent(self) -> None:
@@ -108,15 +111,21 @@ class Exchange:
         return tail
 
     def fail(self, error: BaseException) -> None:
-        """End the response because something of ours failed; what is reserved or counted stays posted."""
+        """End the response because something of ours failed; what it said then is unknown, so its bound is posted."""
         self._on_trouble(f"internal error in a response: {type(error).__name__}: {error}")
+        self._failure = f"cut after an internal error ({type(error).__name__})"
         self._end_with(messages.failure("internal", f"stream cut after an internal error ({type(error).__name__})"))
 
     async def finish(self, ending: Ending, note: str = "") -> CallLine | None:
         """Settle; gives the call's last line, once."""
         if ending == "complete" and not self._cut:
-            self._end_meter()
+            try:
+                self._end_meter()
+            except BaseException as error:  # as above; a call that is not settled would stay reserved
+                self.fail(error)
         reading = self._meter.reading if self._meter is not None else Reading()
+        if not reading.final:
+            reading.unreadable = reading.unreadable or self._failure
         return await self.live.finish(reading, "cut" if self._cut else ending, self.status, note)
 
     # ── inside ──
@@ -128,7 +137,7 @@ class Exchange:
             self._holding = False
             held = self.take_held()  # the answer is whole and billed: nothing is saved by holding its end
             return held + (rest if self._shows_metered else b"")
-        shown = data
+        shown = b"" if self._shows_metered else data
         if self._decoder is not None:
             try:
                 metered = self._meter.feed(self._decoder.feed(data))
@@ -177,16 +186,17 @@ class Exchange:
                 self._end_with(messages.failure("store", "stream cut, its reservation was not extended in time"))
                 return b""
         if self.live.wants_extension:
+            self.live.extending = True  # several chunks may come before the task has its first turn
             self._spawn(self._extend())
         return shown if self._holding else self.take_held() + shown
 
     async def _extend(self) -> None:
         assert self._meter is not None
         reading = self._meter.reading
-        while not self._cut:
+        while not self._cut and not self._done:
             step = await self._gate.extend(self.live, reading)
             if step is Step.CUT:
-                if not self.live.ended:
+                if not self.live.ended and not self._done:
                     self._end_with(self.live.refusal or messages.failure("internal", "stream cut"))
                     self._nudge()
                 return
@@ -205,5 +215,8 @@ class Exchange:
         self.live.refuse(refusal)
         self._tail = b""
         if not self.aborts and self._meter is not None:
-            self._tail = self._dialect.cut(self.live.call, refusal, self._meter)
+            try:
+                self._tail = self._dialect.cut(self.live.call, refusal, self._meter)
+            except Exception as error:
+                self._on_trouble(f"internal error in a cut: {type(error).__name__}: {error}")
         self.aborts = not self._tail

@@ -29,6 +29,9 @@ from llmcap_addon.wire.dialect import Dialect, Refusal, Request
 from llmcap_addon.wire.dialects import DIALECTS
 from llmcap_addon.wire.routes import Route
 
+START_WAIT_S = 30.0
+"""Connections that come before caps.yaml is read wait so long to learn whose they are: its `hosts:` says it."""
+NOT_STARTED = "refused, the proxy is still starting or could not start; try again"
 LARGE_BODY_BYTES = 256 << 10
 """Bodies above this are read in a thread: parsing 1 MB takes long enough for other streams to feel it."""
 
@@ -44,10 +47,14 @@ class Hooks:
         self.service: Service | None = None
         self.summary = Summary()
         """What the run came to, once it is done."""
+        self.failure: LLMCapError | None = None
+        """Why it could not start."""
         self._settings = settings
         self._exchanges: WeakKeyDictionary[http.HTTPFlow, Exchange] = WeakKeyDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
+        """Set once it has started, or could not."""
         self._display: Display | None = None
 
     # ── life ──
@@ -64,6 +71,7 @@ class Hooks:
         """Start, or say in one message why not and stop the proxy: it must not run unmetered."""
         if self.service is not None:
             return
+        service: Service | None = None
         try:
             broken = cutting.self_test(ctx.options)
             if broken:
@@ -76,25 +84,36 @@ class Hooks:
             self._display.start(translate.listening(ctx.master.addons.get("proxyserver")))
             self.service = service
         except Exception as error:
-            shown = str(error) if isinstance(error, LLMCapError) else f"{type(error).__name__}: {error}"
-            log.error("llmcap: not started: %s", shown)
+            known = isinstance(error, LLMCapError)
+            self.failure = error if known else LLMCapError(f"{type(error).__name__}: {error}")
+            log.error("llmcap: not started: %s", self.failure)
+            if service is not None:
+                await service.close()
             ctx.master.shutdown()
+        finally:
+            self._tried.set()
 
     async def done(self) -> None:
         """Settle what is still live, and close the ledger."""
         for exchange in list(self._exchanges.values()):
-            await exchange.finish("shutdown")
-        if self._display is not None:
-            await self._display.stop()
-        if self.service is not None:
-            self.summary = await self.service.close()
+            try:
+                await exchange.finish("shutdown")
+            except Exception as error:  # the next one must be settled all the same
+                log.error("llmcap: internal error at the end of a call: %s: %s", type(error).__name__, error)
+        try:
+            if self._display is not None:
+                await self._display.stop()
+        finally:
+            if self.service is not None:
+                self.summary = await self.service.close()
 
     # ── whose traffic ──
 
-    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+    async def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         """Leave every connection encrypted that does not go to an LLM host."""
         if isinstance(data.context.client.proxy_mode, ReverseMode):
             return
+        await self._wait_for_start()
         address = data.context.server.address
         names = [data.client_hello.sni or "", address[0] if address else ""]
         data.ignore_connection = not any(self._is_llm_host(name) for name in names)
@@ -104,6 +123,15 @@ class Hooks:
         if nextlayer.layer is None:
             ctx.master.addons.get("nextlayer").next_layer(nextlayer)
         cutting.make_cuttable(nextlayer.layer)
+
+    async def _wait_for_start(self) -> None:
+        """Wait until it is known which hosts count; mitmproxy takes connections before we have read that."""
+        if not self._tried.is_set():
+            try:
+                async with asyncio.timeout(START_WAIT_S):
+                    await self._tried.wait()
+            except TimeoutError:
+                pass
 
     def _is_llm_host(self, name: str) -> bool:
         hosts = self.service.hosts if self.service is not None else {}
@@ -120,16 +148,19 @@ class Hooks:
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Keep the body of an LLM request together: it is judged whole, before a byte of it is forwarded."""
-        if self._llm_host(flow) is not None:
-            flow.request.stream = False
+        if self.service is None or self._llm_host(flow) is not None:
+            cutting.keep_whole(flow)
 
     async def request(self, flow: http.HTTPFlow) -> None:
         """Admit or refuse."""
         if flow.response is not None or flow.error is not None:
             return
         try:
+            await self._wait_for_start()
             host = self._llm_host(flow)
-            if host is not None:
+            if self.service is None:
+                flow.response = translate.last_resort(messages.failure("internal", NOT_STARTED))
+            elif host is not None:
                 flow.response = await self._decide(flow, translate.request_head(flow.request, host))
         except asyncio.CancelledError:
             flow.kill()
@@ -142,8 +173,7 @@ class Hooks:
 
     async def _decide(self, flow: http.HTTPFlow, request: Request) -> http.Response | None:
         service = self.service
-        if service is None:
-            return translate.last_resort(messages.failure("internal", "the proxy is still starting, try again"))
+        assert service is not None
         route = routes.classify(request, service.hosts)
         if route.kind in ("free", "foreign"):
             return None

@@ -111,6 +111,8 @@ class LeanProxy:
         finally:
             logging.getLogger().removeHandler(errors)
         self.summary = hooks.summary
+        if hooks.failure is not None:
+            raise hooks.failure
         if not self._is_up:
             raise LLMCapError(errors.message.removeprefix("llmcap: ") or "the proxy did not start")
 
@@ -198,6 +200,7 @@ class RunningProxy:
             self._thread.join()
             raise self._error
         if not self.address:
+            self._proxy.shutdown()
             raise LLMCapError(f"the proxy did not start within {START_TIMEOUT_S:.0f} s")
         return self
 

@@ -131,7 +131,8 @@ class Service:
             balances = await self.gate.budget.balances()
         except StoreError as error:
             log.error("llmcap: some calls could not be written down, they stay reserved: %s", error)
-        await self.store.close()
+        finally:
+            await self.store.close()
         spent = sum(cost for _, cost, _ in self.activity.spent_by("model"))
         return Summary(balances, self.activity.counts(), spent)
 
