@@ -84,8 +84,8 @@ class Hooks:
             self._display.start(translate.listening(ctx.master.addons.get("proxyserver")))
             self.service = service
         except Exception as error:
-            known = isinstance(error, LLMCapError)
-            self.failure = error if known else LLMCapError(f"{type(error).__name__}: {error}")
+            failure = error if isinstance(error, LLMCapError) else LLMCapError(f"{type(error).__name__}: {error}")
+            self.failure = failure
             log.error("llmcap: not started: %s", self.failure)
             if service is not None:
                 await service.close()
