@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary
 from mitmproxy import connection, ctx, http, tls
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import layer
+from mitmproxy.proxy.layers import TCPLayer
+from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from llmcap_addon.errors import LLMCapError, UnreadableRequest
@@ -32,6 +34,9 @@ from llmcap_addon.wire.routes import Route
 START_WAIT_S = 30.0
 """Connections that come before caps.yaml is read wait so long to learn whose they are: its `hosts:` says it."""
 NOT_STARTED = "refused, the proxy is still starting or could not start; try again"
+TLS_HANDSHAKE = b"\x16"
+TLS_HEAD_BYTES = 3
+"""What mitmproxy looks at to tell TLS, and then HTTP, from anything else: type and version of the first record."""
 LARGE_BODY_BYTES = 256 << 10
 """Bodies above this are read in a thread: parsing 1 MB takes long enough for other streams to feel it."""
 
@@ -118,11 +123,31 @@ class Hooks:
         names = [data.client_hello.sni or "", address[0] if address else ""]
         data.ignore_connection = not any(self._is_llm_host(name) for name in names)
 
-    def next_layer(self, nextlayer: layer.NextLayer) -> None:
-        """Put streams that can be cut under every HTTP connection."""
+    async def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        """Put streams that can be cut under every HTTP connection, and let none to an LLM host pass for raw TCP."""
         if nextlayer.layer is None:
             ctx.master.addons.get("nextlayer").next_layer(nextlayer)
+        if isinstance(nextlayer.layer, TCPLayer) and nextlayer.layer.flow is not None:
+            await self._read_anyway(nextlayer, nextlayer.layer)
         cutting.make_cuttable(nextlayer.layer)
+
+    async def _read_anyway(self, nextlayer: layer.NextLayer, raw: TCPLayer) -> None:
+        """Take back a hasty choice: mitmproxy calls a connection raw TCP by its first piece, be it a single byte.
+
+        Whoever sends less than a TLS record's head, or a blank line before the request, would pass unread.
+        """
+        context = nextlayer.context
+        if isinstance(context.client.proxy_mode, ReverseMode):
+            return  # `reverse:tcp://…` says it
+        await self._wait_for_start()
+        data = nextlayer.data_client()
+        names = [context.client.sni or "", context.server.address[0] if context.server.address else ""]
+        is_llm = any(self._is_llm_host(name) for name in names)
+        may_be_tls = len(data) < TLS_HEAD_BYTES and data.startswith(TLS_HANDSHAKE)
+        if not (is_llm or may_be_tls) or data.startswith(b"SSH-"):
+            return
+        context.layers.remove(raw)
+        nextlayer.layer = None if len(data) < TLS_HEAD_BYTES else HttpLayer(context, HTTPMode.transparent)
 
     async def _wait_for_start(self) -> None:
         """Wait until it is known which hosts count; mitmproxy takes connections before we have read that."""

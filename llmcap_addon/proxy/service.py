@@ -127,12 +127,13 @@ class Service:
             self._ticker.cancel()
         balances: tuple[Balance, ...] = ()
         try:
-            await self.gate.retry_unwritten()
-            balances = await self.gate.budget.balances()
+            try:
+                await self.gate.retry_unwritten()
+                balances = await self.gate.budget.balances()
+            finally:
+                await self.store.close()
         except StoreError as error:
-            log.error("llmcap: some calls could not be written down, they stay reserved: %s", error)
-        finally:
-            await self.store.close()
+            log.error("llmcap: the ledger is not closed in order, calls not written down stay reserved: %s", error)
         spent = sum(cost for _, cost, _ in self.activity.spent_by("model"))
         return Summary(balances, self.activity.counts(), spent)
 
