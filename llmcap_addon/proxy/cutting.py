@@ -102,6 +102,11 @@ def make_cuttable(top: layer.Layer | None) -> None:
         current = getattr(current, "child_layer", None)
 
 
+def http_layer(context: Context) -> layer.Layer:
+    """Make the layer that reads a connection to a server as HTTP, with streams that can be cut."""
+    return CuttableHttpLayer(context, HTTPMode.transparent)
+
+
 class CuttableHttpStream(HttpStream):
     """mitmproxy's stream, which can be ended by us while it runs."""
 
@@ -186,8 +191,10 @@ class CuttableHttpLayer(HttpLayer):
                 yield from self.event_to_child(stream, event)
 
 
-def nudge(flow: http.HTTPFlow) -> None:
-    """Make the flow's stream look again; nothing happens when its connection is gone."""
+def nudge(flow: http.HTTPFlow | None) -> None:
+    """Make the flow's stream look again; nothing happens when its connection, or the flow itself, is gone."""
+    if flow is None:
+        return
     try:
         ctx.master.addons.get("proxyserver").inject_event(Nudge(flow, None))
     except ValueError:

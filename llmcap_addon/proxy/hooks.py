@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from mitmproxy import connection, ctx, http, tls
 from mitmproxy.addonmanager import Loader
-from mitmproxy.proxy import layer
+from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers import TCPLayer
-from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from llmcap_addon.errors import LLMCapError, UnreadableRequest
@@ -25,7 +24,7 @@ from llmcap_addon.proxy import cutting, translate
 from llmcap_addon.proxy.display import Display
 from llmcap_addon.proxy.exchange import Exchange
 from llmcap_addon.proxy.service import Service, Settings, Summary
-from llmcap_addon.view.lines import flow_comment
+from llmcap_addon.view.lines import flow_comment, refused_comment
 from llmcap_addon.wire import clients, routes
 from llmcap_addon.wire.dialect import Dialect, Refusal, Request
 from llmcap_addon.wire.dialects import DIALECTS
@@ -55,7 +54,8 @@ class Hooks:
         self.failure: LLMCapError | None = None
         """Why it could not start."""
         self._settings = settings
-        self._exchanges: WeakKeyDictionary[http.HTTPFlow, Exchange] = WeakKeyDictionary()
+        self._exchanges: dict[http.HTTPFlow, Exchange] = {}
+        """Those not settled yet."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
@@ -147,7 +147,14 @@ class Hooks:
         if not (is_llm or may_be_tls) or data.startswith(b"SSH-"):
             return
         context.layers.remove(raw)
-        nextlayer.layer = None if len(data) < TLS_HEAD_BYTES else HttpLayer(context, HTTPMode.transparent)
+        nextlayer.layer = None
+        if len(data) >= TLS_HEAD_BYTES:
+            nextlayer.layer = cutting.http_layer(context)
+            for event in nextlayer.events:
+                if isinstance(event, events.DataReceived) and event.connection is context.client:
+                    event.data = event.data.lstrip(b"\r\n")  # mitmproxy would wait for more behind a blank line
+                    if event.data:
+                        break
 
     async def _wait_for_start(self) -> None:
         """Wait until it is known which hosts count; mitmproxy takes connections before we have read that."""
@@ -187,6 +194,8 @@ class Hooks:
                 flow.response = translate.last_resort(messages.failure("internal", NOT_STARTED))
             elif host is not None:
                 flow.response = await self._decide(flow, translate.request_head(flow.request, host))
+                if flow.response is not None:
+                    flow.comment = flow.comment or refused_comment()
         except asyncio.CancelledError:
             flow.kill()
             raise
@@ -223,6 +232,7 @@ class Hooks:
             return self._refuse(service, dialect, request, refusal, client)
         outcome = await service.gate.admit(call, lambda: _is_gone(flow))
         if isinstance(outcome, Refusal):
+            flow.comment = refused_comment(call.model)
             response = dialect.refusal(call, request, outcome, self._status(service, dialect, client, outcome))
             return translate.to_response(response)
         try:
@@ -240,13 +250,14 @@ class Hooks:
         if amended is not request.body:
             flow.request.headers.pop("content-encoding", None)
             flow.request.content = amended
+        seen = ref(flow)  # the exchange is kept as long as its flow is, so it must not keep the flow
         exchange = Exchange(
             gate=service.gate,
             live=live,
             dialect=dialect,
             body=request.body,
             spawn=self._spawn,
-            nudge=lambda: cutting.nudge(flow),
+            nudge=lambda: cutting.nudge(seen()),
             on_trouble=service.bulletin.trouble,
         )
         self._exchanges[flow] = exchange
