@@ -20,6 +20,8 @@ def keep_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=_FOLDER_MODE)
     except FileExistsError:
+        if not folder.is_dir():
+            raise
         _close_to_others(folder)
     else:
         folder.chmod(_FOLDER_MODE)  # a umask may have taken even the owner's rights

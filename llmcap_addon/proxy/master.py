@@ -64,6 +64,7 @@ class LeanProxy:
         """What the run came to, once it has ended."""
         self._wanted = wanted
         self._is_up = False
+        self._is_stopped = False
         self._master: Master | None = None
 
     async def run(self) -> None:
@@ -104,20 +105,24 @@ class LeanProxy:
         )
         if wanted.trusted_upstream_ca is not None:
             master.options.update(ssl_verify_upstream_trusted_ca=str(wanted.trusted_upstream_ca))
+        if self._is_stopped:
+            master.shutdown()
         errors = _FirstError()
         logging.getLogger().addHandler(errors)
         try:
             await master.run()
         finally:
             logging.getLogger().removeHandler(errors)
+            await master.addons.get("proxyserver").servers.update([])  # mitmproxy leaves that to the process's end
         self.summary = hooks.summary
         if hooks.failure is not None:
             raise hooks.failure
-        if not self._is_up:
+        if not self._is_up and not self._is_stopped:
             raise LLMCapError(errors.message.removeprefix("llmcap: ") or "the proxy did not start")
 
     def shutdown(self) -> None:
         """Stop serving; may be called from any thread, and from a signal handler."""
+        self._is_stopped = True
         if self._master is not None:
             self._master.shutdown()
 

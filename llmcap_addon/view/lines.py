@@ -45,6 +45,11 @@ def flow_comment(line: CallLine) -> str:
     return " ".join(words)
 
 
+def refused_comment(model: str = "") -> str:
+    """Write what stands beside a flow that we answered ourselves; a model is known only where its body was read."""
+    return f"refused {_name(model, UNICODE)}" if model else "refused"
+
+
 class LinePrinter:
     """Prints a line for each call that ends; hand it to `Activity.subscribe`."""
 

@@ -7,7 +7,6 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -261,9 +260,3 @@ async def test_the_ledger_is_closed_to_others(start: Start, place: Place) -> Non
         assert database.execute("SELECT count(*) FROM ledger").fetchone() == (0,)
     database.close()
     assert all(path.stat().st_mode & 0o077 == 0 for path in place.ledger.parent.glob("ledger.sqlite*"))
-
-
-def test_a_cap_of_the_command_line_is_a_decimal() -> None:
-    """No float on the way."""
-    [cap] = configs.for_cap("0.000000001").caps
-    assert cap.limit == Decimal(1)
