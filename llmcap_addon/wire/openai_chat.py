@@ -82,7 +82,7 @@ class ChatDialect:
             model=model,
             streamed=boolean(body, "stream"),
             content=builder.build(),
-            max_output_tokens=stated[0] if stated else None,
+            max_output_tokens=max(stated, default=None),  # hosts differ on which of the two they obey
             choices=choices,
             hidden_output_tokens=_hidden_tokens(provider, model, body),
             cache_write=cache_write(request.body),
@@ -252,12 +252,14 @@ class ChatStreamMeter(SseMeter):
         self._searches = searches
         self._drops_usage = drops_usage
         self._understood = False
+        self._unsaid = False
+        """True while there is output that no usage has been said with or after."""
 
     def on_event(self, event: Event) -> bool:
         """Read one chunk."""
         if event.data.strip() == b"[DONE]":
             self._understood = True
-            if self.reading.usage is not None:
+            if self.reading.usage is not None and not self._unsaid:
                 self.reading.final = True
             return True
         payload = parse_object(event.data)
@@ -267,9 +269,13 @@ class ChatStreamMeter(SseMeter):
             self.reading.failed = True
         listed = payload.get("choices")
         choices: list[object] = listed if isinstance(listed, list) else []
-        self.reading.counted_output_tokens += sum(self._counter.choice(choice) for choice in choices)
+        written = sum(self._counter.choice(choice) for choice in choices)
         if not isinstance(listed, list) and not payload.get("error"):
-            self.reading.counted_output_tokens += self._counter.written(payload)
+            written = self._counter.written(payload)
+        if written:
+            self.reading.counted_output_tokens += written
+            self._unsaid = True
+            self.reading.final = False  # a usage that came before was not the last word
         raw = payload.get("usage") or mapping(payload.get("x_groq")).get("usage")
         if raw is not None:
             self._take_usage(raw, ends=self._ends(payload, choices))
@@ -304,6 +310,7 @@ class ChatStreamMeter(SseMeter):
             record_bad_usage(self.reading, error)
             return
         if usage is not None:
+            self._unsaid = False
             record_usage(self.reading, usage, final=ends)
 
 

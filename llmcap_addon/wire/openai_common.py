@@ -34,14 +34,18 @@ _SKIPPED_KEYS = frozenset({"role", "id", "type", "obfuscation", "index", "format
 # ── usage ──
 
 
-def chat_usage(raw: object, provider: str, searches: int = 0) -> Usage | None:
+def chat_usage(raw: object, provider: str, searches: int = 0, *, has_output: bool = True) -> Usage | None:
     """Read the usage of a chat completion or an embedding; None when it says nothing; ValueError when it is not sane.
+
+    With `has_output`, one that is silent about the output says nothing either: unknown is never 0.
 
     The rule is money from above. The totals, and the parts that are dearer than the rest (cache writes, audio, images,
     searches), must be sane, or the whole is not believed. A part that only makes it cheaper (cache reads) is ignored
     when it is not sane. `searches` are assumed when none are reported.
     """
     if not isinstance(raw, dict) or not any(value is not None for value in raw.values()):
+        return None
+    if has_output and raw.get("completion_tokens") is None and raw.get("total_tokens") is None:
         return None
     details = mapping(raw.get("prompt_tokens_details") or raw.get("prompt_token_details"))
     output_details = mapping(raw.get("completion_tokens_details"))
@@ -353,7 +357,11 @@ class ErrorMeter(BodyMeter):
             return
         try:
             raw = payload.get("usage")
-            usage = responses_usage(raw, 0) if "input_tokens" in mapping(raw) else chat_usage(raw, self._provider)
+            usage = (
+                responses_usage(raw, 0)
+                if "input_tokens" in mapping(raw)
+                else chat_usage(raw, self._provider, has_output=False)
+            )
         except ValueError as error:
             record_bad_usage(self.reading, error)
             return

@@ -101,7 +101,7 @@ class EmbeddingsMeter(BodyMeter):
         record_head(self.reading, payload)
         self.reading.failed = bool(payload.get("error"))
         try:
-            usage = chat_usage(payload.get("usage"), self._provider)
+            usage = chat_usage(payload.get("usage"), self._provider, has_output=False)
         except ValueError as error:
             record_bad_usage(self.reading, error)
             return

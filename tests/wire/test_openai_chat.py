@@ -52,6 +52,11 @@ def test_a_request_is_understood() -> None:
     assert (call.content.messages, call.content.blocks, call.content.opaque) == (1, 1, False)
 
 
+def test_of_two_limits_the_larger_bounds() -> None:
+    """Hosts differ on which of the two names they obey, and some ignore the new one."""
+    assert parse({"max_tokens": 8_000, "max_completion_tokens": 10}, "deepseek").max_output_tokens == 8_000
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -301,6 +306,25 @@ def test_groq_is_asked_and_its_own_usage_is_read_too() -> None:
     meter = CHAT.meter(call, b'{"stream":true}', SSE, 200, one)
     assert meter.feed(own + extra) == own
     assert (meter.reading.usage, meter.reading.final) == (Usage(3, 2), True)
+
+
+def test_a_usage_before_the_output_is_not_the_last_word() -> None:
+    """Output that comes after a usage is not covered by it, be it said to be the end or not."""
+    head = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":0}}\n\n'
+    text = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+    meter = CHAT.meter(make_call(), b'{"stream_options": {"include_usage": true}}', SSE, 200, one)
+    feed_all(meter, [head, text, text, b"data: [DONE]\n\n"])
+    assert (meter.reading.final, meter.reading.counted_output_tokens) == (False, 2)
+    meter = CHAT.meter(make_call(), b'{"stream_options": {"include_usage": true}}', SSE, 200, one)
+    feed_all(meter, [head, text, text, usage, b"data: [DONE]\n\n"])
+    assert (meter.reading.final, meter.reading.usage) == (True, Usage(3, 2))
+
+
+def test_a_usage_without_output_says_nothing() -> None:
+    """What a host does not say of the output is not taken for 0."""
+    reading = body_reading({"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": 3}})
+    assert (reading.usage, reading.final, reading.counted_output_tokens) == (None, False, 1)
 
 
 def test_events_of_one_piece_stay_in_one_piece_and_none_waits() -> None:
