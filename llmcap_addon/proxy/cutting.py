@@ -89,8 +89,10 @@ def keep_whole(flow: http.HTTPFlow) -> None:
 
 
 def is_cuttable(flow: http.HTTPFlow) -> bool:
-    """True when the flow runs on a stream of ours, so that it can be cut."""
-    return flow in _streams
+    """True when the flow runs on a stream of ours, so that it can be cut; one that is replayed runs on another."""
+    known = _streams.get(flow)
+    stream = known() if known is not None else None
+    return stream is not None and stream.server_state == stream.state_wait_for_response_headers
 
 
 def make_cuttable(top: layer.Layer | None) -> None:

@@ -202,7 +202,9 @@ class Hooks:
         except Exception as error:
             log.error("llmcap: internal error in a request: %s: %s", type(error).__name__, error)
             if self.service is None or self.service.config.on_error != "allow":
-                reason = f"refused after an internal error ({type(error).__name__}); nothing was sent or spent"
+                known = isinstance(error, LLMCapError)
+                why = f"refused, {error}" if known else f"refused after an internal error ({type(error).__name__})"
+                reason = f"{why}; nothing was sent or spent"
                 flow.response = translate.last_resort(messages.failure("internal", reason))
 
     async def _decide(self, flow: http.HTTPFlow, request: Request) -> http.Response | None:
@@ -245,7 +247,7 @@ class Hooks:
     def _send(self, flow: http.HTTPFlow, service: Service, dialect: Dialect, request: Request, live: LiveCall) -> None:
         """Let an admitted call go out, with what we ask for in its body."""
         if not cutting.is_cuttable(flow):
-            raise LLMCapError("this flow's stream could not be cut")
+            raise LLMCapError("this request's answer could not be cut or counted (was it replayed?)")
         amended = dialect.amend(live.call, request.body, live.max_output_tokens)
         if amended is not request.body:
             flow.request.headers.pop("content-encoding", None)

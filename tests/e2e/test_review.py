@@ -14,7 +14,7 @@ from mitmproxy.proxy.layers import TCPLayer
 
 from llmcap_addon.proxy.cutting import CuttableHttpLayer
 from llmcap_addon.proxy.hooks import Hooks
-from tests.e2e import census
+from tests.e2e import census, replay
 from tests.e2e.calls import CHAT, CHAT_STREAM
 from tests.e2e.conftest import StartProxy
 from tests.e2e.harness import WAIT_SECONDS
@@ -82,3 +82,16 @@ def test_calls_that_have_ended_are_let_go(start_proxy: StartProxy) -> None:
     with proxy.client() as client:
         kept = int(client.get(f"https://{OPENAI_HOST}{census.PATH}").text)
     assert kept <= 1, "the last one's connection may still be there"
+
+
+def test_a_replayed_call_is_not_forwarded(start_proxy: StartProxy, stand_in: StandIn) -> None:
+    """A replay runs on a stream of mitmproxy's own, on which nothing could be cut or told from never sent."""
+    proxy = start_proxy("{caps: [{name: purse, limit: 10, per: ever}]}", scripts=[Path(replay.__file__)], sound=False)
+    sdks = proxy.sdks()
+    CHAT(sdks)
+    [first] = proxy.settled(1)
+    sdks.http.get(f"https://{OPENAI_HOST}{replay.PATH}")
+    [second] = proxy.settled(1, [first])
+    assert (first.state, second.state, second.cost) == ("posted", "voided", 0)
+    assert len(stand_in.billable()) == 1
+    proxy.wait_log(lambda log: "replayed" in log, "the reason")
