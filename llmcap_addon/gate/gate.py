@@ -54,6 +54,8 @@ class Gate:
         self._admission = Admission(budget, runtime, lambda entry: on_change(_waiting_line(entry)))
         self._tripped: dict[tuple[str, str, str], Nanousd] = {}
         self._unwritten: deque[tuple[LiveCall, Settlement | Void]] = deque()
+        self._unsure: deque[str] = deque(maxlen=MAX_UNWRITTEN)
+        """Refused calls whose reservation may have been made all the same: a store can fail after it did."""
 
     # ── admission ──
 
@@ -80,11 +82,13 @@ class Gate:
             self._on_trouble(str(error))
             if self.policy.on_error == "allow":
                 return self._allow_unbacked(call, entry)
+            self._unsure.append(entry.id)
             outcome = messages.failure("store", f"refused, the ledger can't be reached: {error}")
         except Exception as error:
             self._on_trouble(f"internal error while admitting a call: {type(error).__name__}: {error}")
             if self.policy.on_error == "allow":
                 return self._allow_unbacked(call, entry)
+            self._unsure.append(entry.id)
             outcome = messages.failure(
                 "internal", f"refused after an internal error ({type(error).__name__}); nothing was sent or spent"
             )
@@ -212,8 +216,10 @@ class Gate:
 
     async def _write(self, live: LiveCall, ended: Settlement | Void) -> None:
         if not live.backed:
-            if isinstance(ended, Settlement):
-                await self.budget.post_unreserved(live.entry, live.call.labels(), ended)
+            if isinstance(ended, Void):
+                # A row all the same; and a reservation that was made before the store failed is released by it.
+                ended = Settlement(0, Usage(), ended.settled_at_ms, frozenset({"failed"}), ended.status, "", ended.note)
+            await self.budget.post_unreserved(live.entry, live.call.labels(), ended)
         elif isinstance(ended, Void):
             await self.budget.void(live.entry.id, ended.settled_at_ms, ended.status, ended.note)
         else:
@@ -225,6 +231,10 @@ class Gate:
             live, ended = self._unwritten[0]
             await self._write(live, ended)
             self._unwritten.popleft()
+            self._admission.wake()
+        while self._unsure:
+            await self.budget.void(self._unsure[0], self._runtime.now_ms(), 0, "refused, the ledger did not answer")
+            self._unsure.popleft()
             self._admission.wake()
 
 

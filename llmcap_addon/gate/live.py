@@ -89,6 +89,8 @@ class LiveCall:
         self._on_change = on_change
         self._on_end = on_end
         self._pace = Pace()
+        self._held_margin = self._pace.margin
+        """What the reservation held for tokens on their way when it last covered them."""
         self._begun_s = runtime.monotonic_s()
         self._wants = False
         self._refused_at_s: float | None = None
@@ -123,6 +125,7 @@ class LiveCall:
         if reading.final or reading.failed:
             return Step.PASS  # all there is has been billed; cutting now saves nothing
         if self._cost_so_far(reading, tokens + pace.ahead) <= self.reserved:
+            self._held_margin = pace.margin
             soon = min(tokens + pace.ahead + pace.slice // 2, self.output_limit)
             self._wants = self._cost_so_far(reading, soon) > self.reserved and self._may_ask(now_s)
             return Step.PASS
@@ -276,10 +279,12 @@ class LiveCall:
         else:
             marks.add("estimated")
             usage, cost = await self._estimate(reading, ending)
-            if ending == "cut" and not reading.unreadable:
-                # The reservation held the margin when the stream was last judged; a pace that has changed since does
-                # not make what is on its way any more.
-                cost = max(min(cost, self.reserved), self.cost_so_far(reading))
+            held = self.sliced and not reading.unreadable and self.cost_so_far(reading) <= self.reserved
+            if held and (self._pace.is_young or self._is_spent):
+                # The reservation held the margin when the stream was last judged; a pace that has changed since, or
+                # that nobody knows yet, does not make what is on its way any more.
+                tokens = self._output_tokens(reading) + (0 if ending == "complete" else self._held_margin)
+                cost = min(cost, max(self.reserved, self._cost_so_far(reading, tokens)))
             assumed = self.quote.assumed
             note = note or reading.unreadable or _WHY_ESTIMATED[ending]
         if assumed:
@@ -300,10 +305,10 @@ class LiveCall:
         if reading.unreadable or (not self.call.streamed and ending != "complete") or self._bills_in_full(ending):
             output = max(self.output_limit, self._output_tokens(reading))
         else:
-            margin = 0 if ending == "complete" else self._pace.margin
-            elapsed_s = self._runtime.monotonic_s() - self._begun_s
-            hidden = hidden_tokens(self.call.provider, elapsed_s, self._hidden_tokens(reading))
-            output = self._output_tokens(reading) + margin + hidden
+            now_s = self._runtime.monotonic_s()
+            unseen = 0 if ending == "complete" else self._pace.unseen(now_s)
+            hidden = hidden_tokens(self.call.provider, now_s - self._begun_s, self._hidden_tokens(reading))
+            output = self._output_tokens(reading) + unseen + hidden
             output = min(output, max(self.output_limit, self._output_tokens(reading)))
         if not self.call.has_output:
             output = 0
@@ -315,6 +320,10 @@ class LiveCall:
             counted = await self._runtime.in_thread(lambda: self._pricing.quote(self.call, "counted"))
             inputs = min(inputs, counted.input_tokens)
         return Usage(input_tokens=inputs, output_tokens=output), self._rates.amount(output, inputs)
+
+    @property
+    def _is_spent(self) -> bool:
+        return self.refusal is not None and self.refusal.kind == "spent"
 
     def _bills_in_full(self, ending: Ending) -> bool:
         return self.call.bills_after_disconnect and ending != "complete"

@@ -42,6 +42,7 @@ class Pace:
     """Tokens a second, since the first one."""
     _started_s: float | None = None
     _tokens: int = 0
+    _seen_s: float = 0.0
     _largest_chunk: int = 0
 
     def see(self, tokens: int, now_s: float) -> None:
@@ -52,12 +53,30 @@ class Pace:
             self._started_s = now_s
         self._largest_chunk = max(self._largest_chunk, tokens - self._tokens)
         self._tokens = tokens
+        self._seen_s = now_s
         self.rate = tokens / max(now_s - self._started_s, RATE_FLOOR_S)
+
+    @property
+    def is_young(self) -> bool:
+        """True until the speed can be told."""
+        return self._started_s is None or self._seen_s - self._started_s < RATE_FLOOR_S
 
     @property
     def margin(self) -> int:
         """Tokens that may be on their way, and are billed even if the stream is cut now."""
-        return max(MIN_MARGIN_TOKENS, ceil(self.rate * LATENCY_ALLOWANCE_S))
+        margin = max(MIN_MARGIN_TOKENS, ceil(self.rate * LATENCY_ALLOWANCE_S))
+        # One large first chunk is no speed: a first slice is what 1,000 tokens a second send in the time allowed.
+        return min(margin, FIRST_SLICE_TOKENS) if self.is_young else margin
+
+    def unseen(self, now_s: float) -> int:
+        """Tokens that may have been generated, unseen, by the end of a stream that breaks off now.
+
+        Those on their way, and what was ready of the next chunk; while the speed is unknown, a whole first slice.
+        """
+        if self.is_young:
+            return FIRST_SLICE_TOKENS
+        ready = ceil(self.rate * max(0.0, now_s - self._seen_s))
+        return self.margin + min(ready, self._largest_chunk)
 
     @property
     def ahead(self) -> int:
