@@ -51,7 +51,7 @@ class Gate:
         self._new_id = new_id
         self._on_change = on_change
         self._on_trouble = on_trouble
-        self._admission = Admission(budget, runtime, lambda entry: on_change(_waiting_line(entry)))
+        self._admission = Admission(budget, runtime, lambda entry: self._tell(_waiting_line(entry)))
         self._tripped: dict[tuple[str, str, str], Nanousd] = {}
         self._unwritten: deque[tuple[LiveCall, Settlement | Void]] = deque()
         self._unsure: deque[str] = deque(maxlen=MAX_UNWRITTEN)
@@ -125,11 +125,11 @@ class Gate:
             budget=self.budget,
             pricing=self.pricing,
             runtime=self._runtime,
-            on_change=self._on_change,
+            on_change=self._tell,
             on_end=self._write_down,
         )
         self.live[live.entry.id] = live
-        self._on_change(live.line("running", Usage(), 0, live.entry.marks))
+        self._tell(live.line("running", Usage(), 0, live.entry.marks))
         return live
 
     # ── refusals and cuts ──
@@ -194,7 +194,7 @@ class Gate:
 
     async def record_refusal(self, entry: Entry, refusal: Refusal) -> None:
         """Show a refusal and write its row; a store that fails loses only the row, no money was moved."""
-        self._on_change(_refused_line(entry, refusal))
+        self._tell(_refused_line(entry, refusal))
         try:
             caps = (refusal.cap,) if refusal.cap else ()
             await self.budget.record_refusal(entry, caps, refusal.kind)
@@ -229,13 +229,25 @@ class Gate:
         """Write down what a failing store did not take; call it now and then, and at the end."""
         while self._unwritten:
             live, ended = self._unwritten[0]
-            await self._write(live, ended)
+            try:
+                await self._write(live, ended)
+            except StoreError:
+                raise
+            except Exception as error:  # it must not keep the others waiting; it expires in full
+                self._on_trouble(f"internal error: a call could not be written down: {type(error).__name__}: {error}")
             self._unwritten.popleft()
             self._admission.wake()
         while self._unsure:
             await self.budget.void(self._unsure[0], self._runtime.now_ms(), 0, "refused, the ledger did not answer")
             self._unsure.popleft()
             self._admission.wake()
+
+    def _tell(self, line: CallLine) -> None:
+        """Show a call; what fails in showing it is no reason to forget what it holds."""
+        try:
+            self._on_change(line)
+        except Exception as error:
+            self._on_trouble(f"internal error: a call could not be shown: {type(error).__name__}: {error}")
 
 
 def _waiting_line(entry: Entry) -> CallLine:

@@ -93,6 +93,8 @@ class LiveCall:
         """What the reservation held for tokens on their way when it last covered them."""
         self._begun_s = runtime.monotonic_s()
         self._wants = False
+        self._failed_at: int | None = None
+        """Output tokens when the provider's error came; output behind it shows that it was not the end."""
         self._refused_at_s: float | None = None
         self._terms = NO_TERMS
         """What the response has named so far."""
@@ -122,7 +124,9 @@ class LiveCall:
         if reading.unreadable:
             self.refuse(messages.failure("unreadable", f"stream cut, it can't be counted: {reading.unreadable}"))
             return Step.CUT
-        if reading.final or reading.failed:
+        if reading.failed and self._failed_at is None:
+            self._failed_at = tokens
+        if reading.final or tokens == self._failed_at:
             return Step.PASS  # all there is has been billed; cutting now saves nothing
         if self._cost_so_far(reading, tokens + pace.ahead) <= self.reserved:
             self._held_margin = pace.margin
