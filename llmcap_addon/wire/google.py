@@ -64,6 +64,7 @@ class GoogleGenerate:
     def parse(self, request: Request, provider: str, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         model, method = _model_and_method(request.path)
+        _refuse_field_masks(request)
         body = _named(load_json(request.body))
         config = _object(body, "generationConfig")
         content = ContentBuilder()
@@ -142,6 +143,16 @@ def _model_and_method(path: str) -> tuple[str, str]:
     if not name or collection not in ("models", "tunedModels", "endpoints"):
         raise UnreadableRequest("the path names no model")
     return (name if collection == "models" else f"{collection}/{name}"), method
+
+
+def _refuse_field_masks(request: Request) -> None:
+    """Refuse what takes fields out of the answer: its text and usage may be among them.
+
+    https://cloud.google.com/apis/docs/system-parameters
+    """
+    masks = (request.query.get("fields"), request.query.get("$fields"), request.headers.get("x-goog-fieldmask"))
+    if any(mask not in (None, "", "*") for mask in masks):
+        raise UnreadableRequest("a field mask takes out of the answer what it is counted by; leave it out")
 
 
 def _named(value: JsonObject) -> JsonObject:

@@ -124,14 +124,12 @@ class ResponseReader:
     def take_whole(self, data: bytes) -> None:
         """Read the one response of an unstreamed answer, whose usage is the last word."""
         self.take(data)
-        self.reading.final = self._said() and not self.reading.failed
+        self.reading.final = self._said() and not self.reading.failed and self._speaks_of_output()
 
     def end(self) -> None:
         """Say that a stream ended cleanly, between responses."""
-        usage = self.reading.usage
-        if usage is not None and self._said() and not self.reading.failed:
-            speaks_of_output = usage.output_tokens > usage.reasoning_tokens or not self.reading.counted_output_tokens
-            self.reading.final = self.reading.final or speaks_of_output
+        if self._said() and not self.reading.failed:
+            self.reading.final = self.reading.final or self._speaks_of_output()
 
     def break_off(self, rest: bytes) -> None:
         """Say that the body ended inside a response; what came of it is counted as if all of it were output."""
@@ -141,6 +139,13 @@ class ResponseReader:
 
     def _said(self) -> bool:
         return self.reading.usage is not None and not self._pending and not self.reading.unreadable
+
+    def _speaks_of_output(self) -> bool:
+        """Tell whether the usage says anything of the output that was seen: zeros are left out, so silence may be 0."""
+        usage = self.reading.usage
+        if usage is None:
+            return False
+        return usage.output_tokens > usage.reasoning_tokens or not self.reading.counted_output_tokens
 
     def _count_text(self, text: str) -> None:
         """Count one piece of output; a piece holds at least a token."""

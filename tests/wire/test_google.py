@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -446,6 +447,26 @@ class TestBody:
         assert feed(read, [b"<html>", b"\xff"]) == b"<html>\xff"
         assert read.reading.failed
         assert not read.reading.unreadable
+
+
+@pytest.mark.parametrize("query", [{"fields": "candidates"}, {"$fields": "usageMetadata/promptTokenCount"}])
+def test_a_field_mask_is_refused(query: dict[str, str]) -> None:
+    """What takes the usage or the text out of the answer would leave it uncounted; a mask of everything does not."""
+    head = request()
+    with pytest.raises(UnreadableRequest, match="field mask"):
+        GENERATE.parse(replace(head, query=query), "google", "curl")
+    with pytest.raises(UnreadableRequest, match="field mask"):
+        GENERATE.parse(replace(head, headers={"x-goog-fieldmask": "candidates"}), "google", "curl")
+    GENERATE.parse(replace(head, query={"fields": "*"}), "google", "curl")
+
+
+def test_a_whole_answers_usage_that_is_silent_about_its_output_is_not_believed() -> None:
+    """Output that is seen is not taken for 0 tokens because the usage leaves them out."""
+    part = b'{"candidates":[{"content":{"parts":[{"text":"Hello"}]}}],"usageMetadata":{"promptTokenCount":8}}'
+    read = meter(JSON, streamed=False)
+    feed(read, [part])
+    assert not read.reading.final
+    assert read.reading.counted_output_tokens > 0
 
 
 def sdk(handler: Any) -> genai.Client:
