@@ -282,12 +282,13 @@ class LiveCall:
             cost, assumed = priced.amount, priced.assumed
         else:
             marks.add("estimated")
+            held_tokens = self._held_margin + self._pace.ready(self._runtime.monotonic_s())
             usage, cost = await self._estimate(reading, ending)
             held = self.sliced and not reading.unreadable and self.cost_so_far(reading) <= self.reserved
             if held and (self._pace.is_young or self._is_spent):
                 # The reservation held the margin when the stream was last judged; a pace that has changed since, or
                 # that nobody knows yet, does not make what is on its way any more.
-                tokens = self._output_tokens(reading) + (0 if ending == "complete" else self._held_margin)
+                tokens = self._output_tokens(reading) + (0 if ending == "complete" else held_tokens)
                 cost = min(cost, max(self.reserved, self._cost_so_far(reading, tokens)))
             assumed = self.quote.assumed
             note = note or reading.unreadable or _WHY_ESTIMATED[ending]

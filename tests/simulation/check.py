@@ -10,6 +10,7 @@ from typing import Any
 
 from llmcap_addon.budget.caps import Cap
 from llmcap_addon.budget.ledger import Charge, Entry, Reserved
+from llmcap_addon.gate.admission import MIN_SLICE_TOKENS
 from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.wire.dialect import Refusal
 from tests.simulation.ledgers import Naive, Row
@@ -106,6 +107,10 @@ class Checker(Watch):
             cause = "unreadable, posted as the bound"
         elif state == "expired" or not self._was_fair(store, talk):
             cause = "the store failed or was slow"
+        elif talk.ending == "complete":
+            cause = "counted from above, and no usage was reported"
+        elif talk.plan.chunk > MIN_SLICE_TOKENS // 2:
+            cause = f"large chunks, {talk.ending}"
         else:
             cause = f"polite, {talk.ending}"
         self.tally.note(f"overrun: {cause}", over)
@@ -178,7 +183,7 @@ class Checker(Watch):
         self.tally.note("settled", billed)
         if not talk.settled:
             if row.cost < billed:
-                self.tally.note(f"short after a crash: {'rude' if plan.rude else 'polite'}", billed - row.cost)
+                self._check_crashed(talk, row, billed)
             return
         if talk.is_exact:
             if row.cost != billed and not (row.cost > billed and row.state == "expired"):
@@ -195,6 +200,18 @@ class Checker(Watch):
                 f"{row.entry.id} cost {row.cost}, billed are {billed} ({talk.ending}, {plan.seller.model}, reported"
                 f" {plan.reports}, {plan.rate:.0f} tokens/s in chunks of {plan.chunk})"
             )
+
+    def _check_crashed(self, talk: Talk, row: Row, billed: int) -> None:
+        """What a dead process had reserved covers what it had let through, if its store had kept up."""
+        short, plan = billed - row.cost, talk.plan
+        if plan.rude:
+            self.tally.note("short after a crash: rude provider", short)
+        elif not talk.live.backed or not self._was_fair(self.processes[row.owner].store, talk):
+            self.tally.note("short after a crash: the store failed or was slow", short)
+        elif talk.is_unforeseen:
+            self.tally.note("short after a crash: a first large chunk", short)
+        else:
+            raise Broken(f"{row.entry.id} had {row.cost} reserved when its process died, billed are {billed}")
 
 
 def _check_charges(caps: Sequence[Cap], entry: Entry, charges: Sequence[Charge]) -> None:

@@ -25,7 +25,6 @@ class Task:
     group: object
     name: str
     done: bool = False
-    started: bool = False
 
 
 class Park:
@@ -89,11 +88,7 @@ class Clockwork:
         for task in [task for task in self.tasks if task.group is group]:
             task.done = True
             self.tasks.discard(task)
-            if task.started:
-                # Their `finally` clauses touch only the dead process's own memory.
-                task.work.close()
-            else:
-                task.work.close()
+            task.work.close()  # `finally` clauses run, and touch only the dead process's own memory
 
     def run(self, until_s: float) -> None:
         """Go on until a time, or until all is quiet; raises Deadlock when somebody waits for nothing."""
@@ -116,7 +111,6 @@ class Clockwork:
             self.after_step()
 
     def _turn(self, task: Task) -> None:
-        task.started = True
         try:
             park = task.work.send(None)
         except StopIteration:

@@ -164,7 +164,7 @@ def draw(seed: int) -> Plan:
     if random.random() < 0.25:
         items += [
             Crash(random.uniform(0, span_s), random.randrange(processes), random.choice((0.01, 1.0, 40.0)))
-            for _ in range(random.randint(1, 3))
+            for _ in range(random.randint(1, 6))
         ]
     if random.random() < 0.35:
         items += [_storm(random, span_s, processes) for _ in range(random.randint(1, 4))]
