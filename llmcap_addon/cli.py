@@ -35,7 +35,7 @@ _SPANS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 _config_option = click.option(
     "--config", metavar="PATH", help="caps.yaml to use (else ./caps.yaml, then the user's, then $5 per day)."
 )
-_store_option = click.option("--store", metavar="URL", help='Ledger to use: "sqlite" or sqlite:///absolute/path.')
+_store_option = click.option("--store", metavar="URL", help="Ledger: sqlite, sqlite:///absolute/path or redis://….")
 _ca_dir_option = click.option(
     "--ca-dir",
     type=click.Path(file_okay=False, path_type=Path),

@@ -15,10 +15,10 @@ from zoneinfo import available_timezones
 from platformdirs import user_config_path
 
 from llmcap_addon.budget.caps import Cap
-from llmcap_addon.budget.stores import ALLOWED_URLS, DEFAULT_URL, store_path
+from llmcap_addon.budget.stores import ALLOWED_URLS, DEFAULT_URL, fault_of
 from llmcap_addon.budget.windows import LOCAL, zone
 from llmcap_addon.config_caps import AMOUNT_WORDS, CAPS_WORDS, LIMIT_WORDS, MAX_LIMIT_USD, dollars, read_caps, read_name
-from llmcap_addon.config_yaml import LATER, Place, Problems, did_you_mean, parse, read
+from llmcap_addon.config_yaml import Place, Problems, did_you_mean, parse, read
 from llmcap_addon.errors import ConfigError
 from llmcap_addon.money import nanousd
 from llmcap_addon.pricing.rates import PriceOverride
@@ -198,11 +198,8 @@ def _store(place: Place) -> str | None:
     url = place.text(ALLOWED_URLS)
     if url is None:
         return None
-    try:
-        store_path(url)
-    except ConfigError:
-        later = "redis" in url.partition(":")[0]
-        place.wrong(ALLOWED_URLS, found=f"{place.found()}, {LATER}" if later else "")
+    if fault := fault_of(url):
+        place.wrong(fault[1], found=fault[0])
         return None
     return url
 

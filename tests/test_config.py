@@ -331,15 +331,18 @@ caps:
             "caps.yaml:2: on_error: found nothing; allowed: refuse, allow",
         ),
         (
-            "caps: []\nstore: redis://h",
+            "caps: []\nstore: redis://me:secret@h:many",
             (
-                'caps.yaml:2: store: found "redis://h", which is not in this version;'
-                " allowed: sqlite, sqlite:///absolute/path"
+                'caps.yaml:2: store: found "redis://…" with an address that can\'t be read; allowed: redis://[USER:PASSWORD@]'
+                "HOST[:PORT][/DB][?prefix=NAME], rediss://… for TLS (&ca=/absolute/path.pem)"
             ),
         ),
         (
             "caps: []\nstore: ./ledger.db",
-            'caps.yaml:2: store: found "./ledger.db"; allowed: sqlite, sqlite:///absolute/path',
+            (
+                'caps.yaml:2: store: found "./ledger.db"; allowed: sqlite, sqlite:///absolute/path,'
+                " redis://HOST:PORT/DB, rediss://HOST:PORT/DB"
+            ),
         ),
         (
             "caps: []\nhosts: {https://x.example/v1: {api: openai}}",

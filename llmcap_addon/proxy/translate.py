@@ -38,7 +38,9 @@ def add_options(loader: Loader) -> None:
         "",
         "Path of caps.yaml; empty: ./caps.yaml, then the user's config folder, then $5 per day.",
     )
-    loader.add_option("llmcap_store", str, "", "Where the ledger lives: sqlite, or sqlite:///absolute/path.")
+    loader.add_option(
+        "llmcap_store", str, "", "Where the ledger lives: sqlite, sqlite:///absolute/path or redis://HOST."
+    )
     loader.add_option(
         "llmcap_view", str, "auto", "auto: a live console in a terminal, else a line a call; or off.", choices=VIEWS
     )

@@ -6,7 +6,9 @@ import asyncio
 import tempfile
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
@@ -15,6 +17,7 @@ from llmcap_addon.budget.caps import Cap
 from llmcap_addon.budget.ledger import Entry, Reserved, Store
 from llmcap_addon.budget.stores import open_store
 from tests.budget.model import Model
+from tests.budget.redis_server import RedisServer
 from tests.budget.samples import NOON_MS, Clock, charges, entry, settlement
 
 CAPS = (
@@ -48,6 +51,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock = Clock()
         self.model = Model()
         self.opened = 0
+        self.url = self._url()
         self.stores: list[Store] = [self._open(), self._open()]
         self.names = ["0", "1"]
         self.limits: dict[tuple[str, str, str], int] = {}
@@ -58,8 +62,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.loop.close()
         self.folder.cleanup()
 
+    def _url(self) -> str:
+        return f"sqlite://{Path(self.folder.name)}/ledger.sqlite"
+
     def _open(self) -> Store:
-        return open_store(f"sqlite://{Path(self.folder.name)}/ledger.sqlite", self.clock)
+        return open_store(self.url, self.clock)
 
     def _run(self, work: Any) -> Any:
         return self.loop.run_until_complete(work)
@@ -134,7 +141,25 @@ class StoreMachine(RuleBasedStateMachine):
         }
 
 
-StoreMachine.TestCase.settings = settings(
+class RedisMachine(StoreMachine):
+    """The same in Redis."""
+
+    server: RedisServer
+
+    def _url(self) -> str:
+        return self.server.url(uuid4().hex)
+
+
+@pytest.fixture(scope="class")
+def machine_server(redis_server: RedisServer) -> None:
+    """Hand the server to the machine, which Hypothesis makes itself."""
+    RedisMachine.server = redis_server
+
+
+SETTINGS = settings(
     max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+StoreMachine.TestCase.settings = SETTINGS
+RedisMachine.TestCase.settings = SETTINGS
 TestStoreMachine = StoreMachine.TestCase
+TestRedisMachine = pytest.mark.usefixtures("machine_server")(RedisMachine.TestCase)

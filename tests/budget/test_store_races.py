@@ -24,7 +24,7 @@ from llmcap_addon.budget.stores import open_store
 from tests.budget.samples import Clock, charges, entry, settlement
 from tests.budget.test_store_races import RACED
 
-async def main(url, name, calls):
+async def main(url, name, calls, settles):
     store = open_store(url, Clock())
     print("ready", flush=True)
     sys.stdin.readline()
@@ -33,11 +33,12 @@ async def main(url, name, calls):
         call = entry(f"{name}-{number}")
         if isinstance(await store.reserve(call, charges([RACED], call), 10), Reserved):
             admitted += 1
+        if settles:
             await store.settle(call.id, settlement(10 if number % 2 else 4))
     await store.close()
     print(admitted, flush=True)
 
-asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "settles"))
 """
 RACED = Cap("raced", 500, "day")
 
@@ -50,7 +51,7 @@ async def test_hundred_tasks_on_one_loop(store: Store) -> None:
 
 
 def test_hundred_threads_with_loops_of_their_own(tmp_path: Path) -> None:
-    """A store may be used from many event loops; still exactly 8 of 100 are admitted."""
+    """SQLite's store may be used from many event loops; still exactly 8 of 100 are admitted."""
     url = f"sqlite://{tmp_path}/ledger.sqlite"
     stores = [open_store(url, Clock()) for _ in range(2)]
     start = threading.Barrier(100)
@@ -72,11 +73,12 @@ def test_hundred_threads_with_loops_of_their_own(tmp_path: Path) -> None:
     assert (len(admitted), sum(admitted)) == (100, 8)
 
 
-def race(url: str, processes: int, calls: int) -> list[int]:
+def race(url: str, processes: int, calls: int, *, settle: bool) -> list[int]:
     """Start processes that each ask for so many calls, all at the same moment; gives how many each was admitted."""
+    then = "settles" if settle else "holds"
     racers = [
         subprocess.Popen(
-            [sys.executable, "-c", _PROCESS, url, f"racer-{number}", str(calls)],
+            [sys.executable, "-c", _PROCESS, url, f"racer-{number}", str(calls), then],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -96,9 +98,9 @@ def race(url: str, processes: int, calls: int) -> list[int]:
     return admitted
 
 
-async def test_four_processes(open_another: OpenStore, tmp_path: Path) -> None:
+async def test_four_processes(open_another: OpenStore, store_url: str) -> None:
     """Four processes that reserve and settle on one cap fill it exactly, and no call is lost or counted twice."""
-    admitted = race(f"sqlite://{tmp_path}/state/ledger.sqlite", 4, 60)
+    admitted = race(store_url, 4, 60, settle=True)
     store = open_another()
     rows = await store.rows()
     balance = (await store.balances(charges([RACED], entry())))[0]
@@ -107,3 +109,11 @@ async def test_four_processes(open_another: OpenStore, tmp_path: Path) -> None:
     assert (balance.posted, balance.pending) == (sum(row.cost for row in rows), 0)
     # Full: all that is left is too little for one more, and it was never more than full.
     assert 490 < balance.posted <= 500
+
+
+async def test_four_processes_that_hold(open_another: OpenStore, store_url: str) -> None:
+    """Of 160 reservations by four processes on a cap for 50, exactly 50 are admitted."""
+    admitted = race(store_url, 4, 40, settle=False)
+    balance = (await open_another().balances(charges([RACED], entry())))[0]
+    assert sum(admitted) == 50
+    assert (balance.posted, balance.pending) == (500, 0)  # they ended without settling

@@ -11,6 +11,7 @@ from typing import Any
 
 from llmcap_addon.budget.ledger import Balance, Charge
 from llmcap_addon.budget.matching import LABELS, RUN, Match, by_label, is_literal, matches
+from llmcap_addon.budget.stores.text import text
 from llmcap_addon.money import Nanousd
 
 ROW_LABELS = (*LABELS, RUN)
@@ -136,11 +137,6 @@ class Balances:
             values,
         ).fetchone()
         return posted, pending
-
-
-def text(value: str) -> str:
-    """Without lone surrogates, which no UTF-8 file can hold: a call must not stay unsettled for a strange name."""
-    return value.encode("utf-8", "replace").decode()
 
 
 def _counted(charge: Charge) -> tuple[str, list[Any]]:

@@ -20,7 +20,8 @@ from llmcap_addon.budget.ledger import (
     Short,
 )
 from llmcap_addon.budget.stores.owners import Owner
-from llmcap_addon.budget.stores.sqlite_balances import ROW_LABELS, Balances, Held, text
+from llmcap_addon.budget.stores.sqlite_balances import ROW_LABELS, Balances, Held
+from llmcap_addon.budget.stores.text import text
 from llmcap_addon.money import Nanousd
 from llmcap_addon.usage import Usage
 

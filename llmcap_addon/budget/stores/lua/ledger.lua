@@ -1,0 +1,396 @@
+-- What all scripts share; each is sent to Redis with this text before its own.
+--
+-- KEYS[1] is "{prefix}:meta", ARGV[1] a JSON object `ask`. The braces put all keys into one slot of a cluster:
+--   meta             hash: id of the ledger, schema, seq (number of the newest row), beat and grace (see heartbeat.lua)
+--   row:ID           hash: one call; state is pending, posted, voided, expired, refused, or undone (see undo.lua)
+--   charged:ID       the balances that a pending or expired row counts in: ids, with blanks between
+--   rows             sorted set: "SEQ:ID" of all rows, by the start of their calls
+--   pending:OWNER    set: ids of the rows that a process holds
+--   owners           sorted set: processes, by the end of their leases on the clock of Redis
+--   balance:ID       hash: one balance
+--   live:RUN         sorted set: ids of the balances per run (all others: of run ""), by their reset
+--   seen:PERIOD_ID   set: ids of a cap's balances in one period
+--
+-- Amounts are decimal strings of nano-dollars. They are added by HINCRBY, in 64-bit integers, and compared as Lua's
+-- doubles, which are exact up to 2^53. A script that fails has changed nothing: Redis takes the first write of a script
+-- or none, so that writes follow only after everything is checked.
+
+local MOST = 9007199254740991
+local SCHEMA = '1'
+local BASE = string.sub(KEYS[1], 1, -5)
+
+local ask = cjson.decode(ARGV[1])
+
+local function plain(number)
+    return string.format('%.0f', number)
+end
+
+local function amount(text)
+    local number = tonumber(text)
+    if not number or number < 0 or number > MOST or number ~= math.floor(number) then
+        error('LLMCAP amount ' .. tostring(text) .. ' is not an integer from 0 to 2^53 - 1')
+    end
+    return number
+end
+
+local function now_ms()
+    local time = redis.call('TIME')
+    return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- ── matching ──
+
+local ANY, MANY = -1, -2
+
+local function codepoints(text)
+    local points = {}
+    for char in string.gmatch(text, '[%z\1-\127\194-\244][\128-\191]*') do
+        local first = string.byte(char, 1)
+        local point = first
+        if first >= 240 then
+            point = first - 240
+        elseif first >= 224 then
+            point = first - 224
+        elseif first >= 194 then
+            point = first - 192
+        end
+        for at = 2, #char do
+            point = point * 64 + string.byte(char, at) - 128
+        end
+        points[#points + 1] = point
+    end
+    return points
+end
+
+-- One token against one character: a code point, ANY, or the list {from, to, from, to, …} of a set's ranges.
+local function fits(token, point)
+    if type(token) == 'number' then
+        return token == ANY or token == point
+    end
+    for at = 1, #token, 2 do
+        if point >= token[at] and point <= token[at + 1] then
+            return true
+        end
+    end
+    return false
+end
+
+local function glob_matches(tokens, points)
+    local at, token = 1, 1
+    local star, resume = nil, nil
+    while at <= #points do
+        local want = tokens[token]
+        if want == MANY then
+            star, resume = token, at
+            token = token + 1
+        elseif want ~= nil and fits(want, points[at]) then
+            at, token = at + 1, token + 1
+        elseif star then
+            resume = resume + 1
+            at, token = resume, star + 1
+        else
+            return false
+        end
+    end
+    while tokens[token] == MANY do
+        token = token + 1
+    end
+    return token > #tokens
+end
+
+-- Whether a list of tokens matches; remembered for this script, for thousands of rows have few different labels.
+local known = {}
+local function tokens_match(tokens, value)
+    local answers = known[tokens]
+    if not answers then
+        answers = {}
+        known[tokens] = answers
+    end
+    if answers[value] == nil then
+        answers[value] = glob_matches(tokens, codepoints(value))
+    end
+    return answers[value]
+end
+
+-- `globs` is {label: [glob, …]}; a glob is a string that matches only itself, or a list of tokens.
+local function matches(globs, labels)
+    for label, choices in pairs(globs) do
+        local value = labels[label] or ''
+        local found = false
+        for _, glob in ipairs(choices) do
+            if type(glob) == 'string' then
+                found = glob == value
+            else
+                found = tokens_match(glob, value)
+            end
+            if found then
+                break
+            end
+        end
+        if not found then
+            return false
+        end
+    end
+    return true
+end
+
+-- ── balances ──
+
+-- A sum of many amounts, exact beyond 2^53: dollars and nano-dollars apart.
+local function add(sum, number)
+    local small = sum.small + number % 1e9
+    sum.large = sum.large + math.floor(number / 1e9) + math.floor(small / 1e9)
+    sum.small = small % 1e9
+end
+
+local function written(sum)
+    if sum.large == 0 then
+        return plain(sum.small)
+    end
+    return plain(sum.large) .. string.format('%09.0f', sum.small)
+end
+
+-- What the rows that a charge counts have posted and pending, and which of them can still change that.
+local function sum_rows(charge)
+    local posted, pending = {large = 0, small = 0}, {large = 0, small = 0}
+    local open = {}
+    local globs = cjson.decode(charge.globs)
+    local wanted = {}
+    for label in pairs(globs) do
+        wanted[#wanted + 1] = label
+    end
+    local resets = charge.resets == 'inf' and '+inf' or '(' .. charge.resets
+    local first = redis.call('ZCOUNT', BASE .. 'rows', '-inf', '(' .. charge.starts)
+    local last = first + redis.call('ZCOUNT', BASE .. 'rows', charge.starts, resets) - 1
+    for from = first, last, 1000 do
+        for _, member in ipairs(redis.call('ZRANGE', BASE .. 'rows', from, math.min(from + 999, last))) do
+            local id = string.sub(member, 18)
+            local row = redis.call('HMGET', BASE .. 'row:' .. id, 'state', 'cost', 'reserved', unpack(wanted))
+            local labels = {}
+            for at, label in ipairs(wanted) do
+                labels[label] = row[at + 3]
+            end
+            -- (an undone reservation is no member, so every member has its row)
+            if matches(globs, labels) then
+                add(posted, tonumber(row[2]))
+                add(pending, tonumber(row[3]))
+                if row[1] == 'pending' or row[1] == 'expired' then
+                    open[#open + 1] = id
+                end
+            end
+        end
+    end
+    return written(posted), written(pending), open
+end
+
+local function read_caps(row)
+    return cjson.decode(redis.call('HGET', row, 'caps'))
+end
+
+local function write_caps(row, caps)
+    redis.call('HSET', row, 'caps', #caps == 0 and '[]' or cjson.encode(caps))
+end
+
+-- Makes a balance from the rows of its period that match it, so that a cap that is new counts what was spent before.
+local function make_balance(charge)
+    local posted, pending, open = sum_rows(charge)
+    redis.call('HSET', BASE .. 'balance:' .. charge.id, 'cap', charge.cap, 'key', charge.key, 'scope', charge.scope,
+        'period', charge.period, 'starts', charge.starts, 'resets', charge.resets, 'match', charge.match,
+        'globs', charge.globs, 'posted', posted, 'pending', pending)
+    redis.call('ZADD', BASE .. 'live:' .. charge.run, charge.resets, charge.id)
+    redis.call('SADD', BASE .. 'seen:' .. charge.period_id, charge.id)
+    for _, id in ipairs(open) do
+        redis.call('APPEND', BASE .. 'charged:' .. id, ' ' .. charge.id)
+        local caps = read_caps(BASE .. 'row:' .. id)
+        caps[#caps + 1] = charge.cap
+        write_caps(BASE .. 'row:' .. id, caps)
+    end
+    return posted, pending
+end
+
+-- The charges' balances, made where they are not there yet.
+local function hold(charges)
+    local held = {}
+    for at, charge in ipairs(charges) do
+        local found = redis.call('HMGET', BASE .. 'balance:' .. charge.id, 'posted', 'pending')
+        local posted, pending = found[1], found[2]
+        if not posted then
+            posted, pending = make_balance(charge)
+        end
+        held[at] = {id = charge.id, cap = charge.cap, limit = amount(charge.limit), posted = posted, pending = pending}
+    end
+    return held
+end
+
+-- The ids of balances that count a call too, though it was not charged to them.
+local function find_others(held, labels, started)
+    local own, others = {}, {}
+    for _, one in ipairs(held) do
+        own[one.id] = true
+    end
+    local runs = labels.run == '' and {''} or {'', labels.run}
+    for _, run in ipairs(runs) do
+        for _, id in ipairs(redis.call('ZRANGEBYSCORE', BASE .. 'live:' .. run, '(' .. started, '+inf')) do
+            if not own[id] then
+                local found = redis.call('HMGET', BASE .. 'balance:' .. id, 'starts', 'globs')
+                if tonumber(found[1]) <= tonumber(started) and matches(cjson.decode(found[2]), labels) then
+                    others[#others + 1] = id
+                end
+            end
+        end
+    end
+    return others
+end
+
+-- What is left of the limit. Exact wherever it is not below 0: limits are at most 2^53 - 1.
+local function room(one)
+    return one.limit - tonumber(one.posted) - tonumber(one.pending)
+end
+
+local function standing(held)
+    local found = {}
+    for at, one in ipairs(held) do
+        found[at] = {one.posted, one.pending}
+    end
+    return found
+end
+
+local function move(ids, posted, pending)
+    for _, id in ipairs(ids) do
+        if posted ~= '0' then
+            redis.call('HINCRBY', BASE .. 'balance:' .. id, 'posted', posted)
+        end
+        if pending ~= '0' then
+            redis.call('HINCRBY', BASE .. 'balance:' .. id, 'pending', pending)
+        end
+    end
+end
+
+-- ── rows ──
+
+local function less(text)
+    return text == '0' and '0' or '-' .. text
+end
+
+local function charged(id)
+    local ids = {}
+    for one in string.gmatch(redis.call('GET', BASE .. 'charged:' .. id) or '', '%S+') do
+        ids[#ids + 1] = one
+    end
+    return ids
+end
+
+local function keep_lease()
+    redis.call('ZADD', BASE .. 'owners', 'NX', plain(now_ms() + tonumber(ask.lease_ms)), ask.owner)
+end
+
+-- Writes the row of `ask.entry`: `fields` are the entry's own, in pairs.
+local function insert(state, reserved, ids, caps, note)
+    local entry = ask.entry
+    local row = BASE .. 'row:' .. entry.id
+    local seq = string.format('%016.0f', redis.call('HINCRBY', KEYS[1], 'seq', 1))
+    redis.call('PERSIST', row)
+    redis.call('HSET', row, 'seq', seq, 'owner', ask.owner, 'state', state, 'started', entry.started, 'reserved', reserved,
+        'cost', '0', 'usage', '{}', 'status', '0', 'note', note, unpack(entry.fields))
+    write_caps(row, caps)
+    redis.call('ZADD', BASE .. 'rows', entry.started, seq .. ':' .. entry.id)
+    if state == 'pending' then
+        keep_lease()
+        redis.call('SADD', BASE .. 'pending:' .. ask.owner, entry.id)
+        redis.call('SET', BASE .. 'charged:' .. entry.id, table.concat(ids, ' '))
+    end
+end
+
+local function labels_of(entry)
+    local labels = {}
+    for at = 1, #entry.fields, 2 do
+        labels[entry.fields[at]] = entry.fields[at + 1]
+    end
+    return labels
+end
+
+local function caps_of(held)
+    local caps = {}
+    for at, one in ipairs(held) do
+        caps[at] = one.cap
+    end
+    return caps
+end
+
+local function words(marks)
+    local set = {}
+    for word in string.gmatch(marks or '', '%S+') do
+        set[word] = true
+    end
+    return set
+end
+
+local function joined(set)
+    local list = {}
+    for word in pairs(set) do
+        list[#list + 1] = word
+    end
+    table.sort(list)
+    return table.concat(list, ' ')
+end
+
+-- Ends a row. The SREM comes first: on a full server Redis lets a script go on that has begun with a write which needs
+-- no memory, and what a call cost must get in.
+local function finish(id, owner, state, cost, marks, ended, posted, pending)
+    redis.call('SREM', BASE .. 'pending:' .. owner, id)
+    move(charged(id), posted, pending)
+    redis.call('HSET', BASE .. 'row:' .. id, 'state', state, 'reserved', '0', 'cost', cost, 'marks', joined(marks),
+        'settled', ended.settled, 'usage', ended.usage, 'status', ended.status, 'response_model', ended.model,
+        'note', ended.note)
+    if state ~= 'expired' then
+        redis.call('DEL', BASE .. 'charged:' .. id)
+    end
+end
+
+local function settle(id, settlement)
+    local found = redis.call('HMGET', BASE .. 'row:' .. id, 'state', 'reserved', 'cost', 'marks', 'owner')
+    local state = found[1]
+    if state ~= 'pending' and state ~= 'expired' then
+        return 0
+    end
+    local reserved, posted, cost = tonumber(found[2]), tonumber(found[3]), amount(settlement.cost)
+    local marks, added = words(found[4]), words(settlement.marks)
+    if state == 'expired' then
+        if cost <= posted then
+            return 0
+        end
+        marks.expired, marks.estimated = nil, nil
+    end
+    for word in pairs(added) do
+        marks[word] = true
+    end
+    if cost > reserved + posted then
+        marks.overrun = true
+    end
+    finish(id, found[5], 'posted', settlement.cost, marks, settlement, plain(cost - posted), less(found[2]))
+    return 1
+end
+
+local function expire(owner, settled)
+    local ids = redis.call('SMEMBERS', BASE .. 'pending:' .. owner)
+    for _, id in ipairs(ids) do
+        local found = redis.call('HMGET', BASE .. 'row:' .. id, 'reserved', 'marks')
+        local marks = words(found[2])
+        marks.expired, marks.estimated = true, true
+        local ended = {settled = settled, usage = '{}', status = '0', model = '',
+            note = 'its process ended before it was settled'}
+        finish(id, owner, 'expired', found[1], marks, ended, found[1], less(found[1]))
+    end
+    redis.call('ZREM', BASE .. 'owners', owner)
+    return #ids
+end
+
+-- ── is it still the ledger that was opened? ──
+
+local kept = redis.call('HMGET', KEYS[1], 'id', 'schema')
+if kept[1] ~= ask.ledger then
+    return {'replaced'}
+end
+if kept[2] ~= SCHEMA then
+    return {'schema', kept[2] or ''}
+end

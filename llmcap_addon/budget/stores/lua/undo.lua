@@ -1,0 +1,22 @@
+-- Pending or – → undone: a reservation whose answer never came, or whose caller had left, was not made.
+--
+-- The request may still be on its way (a paused server reads it later), so "undone" stays in its place for an hour, and
+-- lets no reservation in. It is no row: it isn't listed, and what is posted or refused under this id takes its place.
+local row = BASE .. 'row:' .. ask.id
+local found = redis.call('HMGET', row, 'state', 'reserved', 'owner', 'started')
+if not found[1] then
+    redis.call('HSET', row, 'state', 'undone')
+    redis.call('PEXPIRE', row, ask.keep_ms)
+    return {'ended', 0}
+end
+if found[1] ~= 'pending' then
+    return {'ended', 0}
+end
+redis.call('SREM', BASE .. 'pending:' .. found[3], ask.id)
+move(charged(ask.id), '0', less(found[2]))
+local seq = redis.call('HGET', row, 'seq')
+redis.call('ZREM', BASE .. 'rows', seq .. ':' .. ask.id)
+redis.call('DEL', BASE .. 'charged:' .. ask.id, row)
+redis.call('HSET', row, 'state', 'undone')
+redis.call('PEXPIRE', row, ask.keep_ms)
+return {'ended', 1}

@@ -1,0 +1,7 @@
+-- Pending → voided.
+local found = redis.call('HMGET', BASE .. 'row:' .. ask.id, 'state', 'reserved', 'marks', 'owner')
+if found[1] ~= 'pending' then
+    return {'ended', 0}
+end
+finish(ask.id, found[4], 'voided', '0', words(found[3]), ask.settlement, '0', less(found[2]))
+return {'ended', 1}
