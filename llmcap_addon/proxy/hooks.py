@@ -88,6 +88,8 @@ class Hooks:
             self._display = Display(service)
             self._display.start(translate.listening(ctx.master.addons.get("proxyserver")))
             self.service = service
+            if self._settings is None:
+                translate.quieten(ctx.options, service.bulletin.notice)
         except Exception as error:
             failure = error if isinstance(error, LLMCapError) else LLMCapError(f"{type(error).__name__}: {error}")
             self.failure = failure
@@ -239,15 +241,21 @@ class Hooks:
             return translate.to_response(response)
         try:
             self._send(flow, service, dialect, request, outcome)
-        except BaseException:
+        except BaseException as error:
             await outcome.finish(translate.NOTHING_READ, "never_sent", 0, "refused after an internal error")
-            raise
+            if not isinstance(error, Exception):
+                raise
+            # Its row is void, so it must not go out, whatever `on_error` says.
+            log.error("llmcap: a call could not be sent: %s: %s", type(error).__name__, error)
+            why = str(error) if isinstance(error, LLMCapError) else f"internal error ({type(error).__name__})"
+            return translate.last_resort(messages.failure("internal", f"refused, {why}; nothing was sent or spent"))
         return None
 
     def _send(self, flow: http.HTTPFlow, service: Service, dialect: Dialect, request: Request, live: LiveCall) -> None:
         """Let an admitted call go out, with what we ask for in its body."""
         if not cutting.is_cuttable(flow):
             raise LLMCapError("this request's answer could not be cut or counted (was it replayed?)")
+        flow.request.headers.pop("upgrade", None)  # what came after a change of protocol could not be counted
         amended = dialect.amend(live.call, request.body, live.max_output_tokens)
         if amended is not request.body:
             flow.request.headers.pop("content-encoding", None)

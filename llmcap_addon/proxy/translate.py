@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 from mitmproxy import http, options
@@ -26,7 +27,7 @@ NOTHING_READ = Reading()
 
 VIEWS = ("auto", "off")
 
-_TAKES_CLIENTS = re.compile(r"(?:regular|socks5|(?:upstream|reverse):[^@]+)")
+_TAKES_CLIENTS = re.compile(r"(?:regular|socks5|(?:upstream|reverse):[^@]+)(?:@\d+)?")
 """Modes whose clients name the proxy, with no address of their own ("regular@0.0.0.0:8080" has one)."""
 
 
@@ -50,14 +51,24 @@ async def keep_to_loopback(opts: options.Options, proxyserver: Proxyserver) -> N
     """Listen on loopback unless the user named another address: whoever reaches the proxy spends from the caps.
 
     mitmproxy's own default is every interface, and it listens before addons are loaded; until this is done, calls to
-    LLM hosts are refused. Several modes at once, and those that take redirected traffic, are left alone.
+    LLM hosts are refused. Modes that take redirected traffic are left alone, and all that stand beside them.
     """
     addresses = proxyserver.listen_addrs()
-    if opts.listen_host or len(opts.mode) != 1 or not _TAKES_CLIENTS.fullmatch(opts.mode[0]) or not addresses:
+    if opts.listen_host or not addresses or not all(map(_TAKES_CLIENTS.fullmatch, opts.mode)):
         return
     await proxyserver.servers.update([])
-    opts.update(listen_host="127.0.0.1", listen_port=addresses[0][1])
+    opts.update(listen_host="127.0.0.1")
+    if len(opts.mode) == 1 and "@" not in opts.mode[0]:
+        opts.update(listen_port=addresses[0][1])  # with port 0, the one that was free a moment ago
     await proxyserver.setup_servers()
+
+
+def quieten(opts: options.Options, notice: Callable[[str], None]) -> None:
+    """Keep keys out of mitmdump's own lines, and tell of options that lead LLM hosts around the meter."""
+    if "flow_detail" in opts and opts.flow_detail == opts.default("flow_detail"):
+        opts.update(flow_detail=0)  # its line for a flow holds the URL, and Google's API keys stand in URLs
+    if opts.ignore_hosts or opts.allow_hosts:
+        notice("ignore_hosts or allow_hosts is set: hosts that mitmproxy does not decrypt for it are not capped")
 
 
 def settings_from_options(opts: options.Options, master: str) -> Settings:
@@ -132,6 +143,6 @@ def stream_through(flow: http.HTTPFlow, exchange: Exchange) -> None:
     if not exchange.aborts:
         # A cut, or a chunk taken out, makes a stated length wrong.
         headers.pop("content-length", None)
-        if flow.request.http_version == "HTTP/1.1":
+        if flow.request.http_version == "HTTP/1.1" and flow.response.status_code != 204:
             headers["transfer-encoding"] = "chunked"
     flow.response.stream = exchange

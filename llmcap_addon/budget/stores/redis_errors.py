@@ -47,7 +47,7 @@ _CODE_OF = {
 _MAX_CAUSE_CHARS = 200
 _KEEPS_ALL = "noeviction"
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("llmcap")
 
 
 def explain(error: Exception, place: RedisPlace) -> StoreError:
