@@ -26,6 +26,7 @@ def test_nothing_secret_is_written(start_proxy: StartProxy, stand_in: StandIn, f
     proxy = start_proxy(
         '{wait: 0s, caps: [{name: fuse, limit: 0.01, per: day, match: {model: "gpt-4o"}}, {name: all, limit: 9, per: day}]}',
         flavor=flavor,
+        environment={"COLUMNS": "300"},  # where lines are cut short, a key at their end would not be seen
     )
     sdks = proxy.sdks(max_retries=0)
     stand_in.default = Script(output_tokens=12, token_text=COMPLETION)
@@ -44,6 +45,7 @@ def test_nothing_secret_is_written(start_proxy: StartProxy, stand_in: StandIn, f
     with pytest.raises(Exception):  # noqa: B017, PT011  # the SDK stumbles over it, each version in its own way
         CHAT(sdks, model="gpt-4o-mini")
     sdks.http.post("https://api.openai.com/v1/chat/completions", content=f'{{"model": "{PROMPT}" {KEY}')
+    sdks.http.get(f"https://generativelanguage.googleapis.com/v1beta/models?key={KEY}")
     proxy.settled(len(ALL) + 5)
     proxy.stop()
     written = {str(path): path.read_bytes() for path in files_in(proxy.folder)}
