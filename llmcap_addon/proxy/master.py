@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from mitmproxy import options
-from mitmproxy.addons import core, disable_h2c, next_layer, proxyauth, proxyserver, tlsconfig
+from mitmproxy.addons import core, disable_h2c, next_layer, proxyauth, proxyserver, termlog, tlsconfig
 from mitmproxy.master import Master
 
 from llmcap_addon.config import Config
@@ -74,7 +75,9 @@ class LeanProxy:
             keep_folder(wanted.ca_dir)
         except OSError as error:
             raise LLMCapError(f"the folder {wanted.ca_dir} can't be made or closed to others: {error}") from error
-        master = Master(options.Options(), with_termlog=True)
+        master = Master(options.Options())
+        # Without a view somebody else owns standard output: the child of `llmcap run`.
+        output = termlog.TermLog(sys.stderr if wanted.view == "off" else sys.stdout)
         self._master = master
         hooks = Hooks(
             Settings(
@@ -87,6 +90,7 @@ class LeanProxy:
             )
         )
         master.addons.add(
+            output,
             core.Core(),
             disable_h2c.DisableH2C(),
             proxyauth.ProxyAuth(),
@@ -113,6 +117,7 @@ class LeanProxy:
             await master.run()
         finally:
             logging.getLogger().removeHandler(errors)
+            output.uninstall()
             await master.addons.get("proxyserver").servers.update([])  # mitmproxy leaves that to the process's end
         self.summary = hooks.summary
         if hooks.failure is not None:
