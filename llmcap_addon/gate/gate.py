@@ -150,8 +150,12 @@ class Gate:
         live.extending = True
         try:
             step = await live.extend(reading)
-            if step is Step.CUT and live.refusal is None and not live.ended:
-                live.refuse(await self._why_cut(live, reading))
+            if live.is_short and live.refusal is None and not live.ended:
+                words = await self._cut_words(live, reading)
+                if step is Step.CUT:
+                    live.refuse(words())
+                else:
+                    live.prepare_cut(words)
             return step
         except Exception as error:
             self._on_trouble(str(error) if isinstance(error, StoreError) else f"internal error: {error!r}")
@@ -163,20 +167,24 @@ class Gate:
         finally:
             live.extending = False
 
-    async def _why_cut(self, live: LiveCall, reading: Reading) -> Refusal:
-        """What a stream that got no more is told; trips the cap when nobody else's call will give anything back."""
+    async def _cut_words(self, live: LiveCall, reading: Reading) -> Callable[[], Refusal]:
+        """Make what tells a stream why it is cut; telling it trips the cap when nobody else's call gives any back."""
         charges = self.budget.charges(live.call.labels(), live.entry.started_at_ms)
         balances = await self.budget.standing(charges)
         if not balances:  # the caps that limited it were removed while it ran
-            return messages.failure("internal", "stream cut, its reservation could not be extended")
+            return lambda: messages.failure("internal", "stream cut, its reservation could not be extended")
         tightest = min(balances, key=lambda balance: balance.remaining)
-        charge = tightest.charge
-        if tightest.pending <= live.reserved:
-            for key in [key for key in self._tripped if key[:2] == (charge.key, charge.scope)]:
-                del self._tripped[key]
-            self._tripped[charge.key, charge.scope, charge.period] = charge.limit
-        cost = live.cost_so_far(reading)
-        return messages.cut(tightest, cost, self._runtime.now_ms(), self.policy.zone, self.policy.advice)
+
+        def words() -> Refusal:
+            charge = tightest.charge
+            if tightest.pending <= live.reserved:
+                for key in [key for key in self._tripped if key[:2] == (charge.key, charge.scope)]:
+                    del self._tripped[key]
+                self._tripped[charge.key, charge.scope, charge.period] = charge.limit
+            cost, now_ms = live.cost_so_far(reading), self._runtime.now_ms()
+            return messages.cut(tightest, cost, now_ms, self.policy.zone, self.policy.advice)
+
+        return words
 
     async def note_refusal(self, dialect: str, host: str, provider: str, client: str, refusal: Refusal) -> None:
         """Show and write down a request that was refused before it could be understood."""

@@ -96,6 +96,7 @@ class LiveCall:
         self._failed_at: int | None = None
         """Output tokens when the provider's error came; output behind it shows that it was not the end."""
         self._refused_at_s: float | None = None
+        self._cut_words: Callable[[], Refusal] | None = None
         self._terms = NO_TERMS
         """What the response has named so far."""
         self._rates = granted.quote
@@ -133,6 +134,9 @@ class LiveCall:
             soon = min(tokens + pace.ahead + pace.slice // 2, self.output_limit)
             self._wants = self._cost_so_far(reading, soon) > self.reserved and self._may_ask(now_s)
             return Step.PASS
+        if self._cut_words is not None and not self.extending:
+            self.refuse(self._cut_words())  # the ledger has said already that there is no more
+            return Step.CUT
         self._wants = True
         outrun = self._cost_so_far(reading, tokens) > self.reserved or not self._may_ask(now_s)
         return Step.HOLD if outrun else Step.PASS
@@ -159,8 +163,8 @@ class LiveCall:
             self.entry.id, self.call.labels(), self.entry.started_at_ms, amount, at_least
         )
         self.reserved += granted
-        if granted < amount:
-            self._refused_at_s = self._runtime.monotonic_s()
+        self._refused_at_s = self._runtime.monotonic_s() if granted < amount else None
+        self._cut_words = None
         if self.ended or self.refusal is not None:
             return Step.CUT
         # The stream went on while the store was asked: judge by where it stands now.
@@ -176,6 +180,18 @@ class LiveCall:
         """Remember why this stream is cut; the first reason stays."""
         if self.refusal is None:
             self.refusal = refusal
+
+    @property
+    def is_short(self) -> bool:
+        """True when the ledger's last answer was that there is not as much as was wanted."""
+        return self._refused_at_s is not None
+
+    def prepare_cut(self, words: Callable[[], Refusal]) -> None:
+        """Have ready what this stream is told when its reservation runs out, so that it is cut at that very chunk.
+
+        Asking once more would take a store's round trip, in which the provider goes on generating.
+        """
+        self._cut_words = words
 
     def _may_ask(self, now_s: float) -> bool:
         return self._refused_at_s is None or now_s - self._refused_at_s >= ASK_AGAIN_S
