@@ -7,8 +7,8 @@ from math import ceil
 
 LATENCY_ALLOWANCE_S = 0.25
 """How long a provider goes on generating after a cut: a round trip around the world, and its own buffers."""
-LEDGER_ALLOWANCE_S = 0.02
-"""How long a healthy ledger takes to refuse an extension and to tell why; the provider goes on in the meantime."""
+STALL_ALLOWANCE_S = 0.1
+"""How long the proxy may be kept from looking at a stream, by the ledger it asks or by a busy machine."""
 MIN_MARGIN_TOKENS = 16
 """The least that is thought to be on its way: a few packets of a slow stream."""
 FIRST_SLICE_TOKENS = 256
@@ -83,8 +83,8 @@ class Pace:
 
     @property
     def ahead(self) -> int:
-        """Tokens to stay ahead by: the margin, a chunk like the largest, and what comes while the ledger is asked."""
-        return self.margin + self._largest_chunk + ceil(self.rate * LEDGER_ALLOWANCE_S)
+        """Tokens to stay ahead by: the margin, a chunk like the largest, and what comes while nobody looks."""
+        return self.margin + self._largest_chunk + ceil(self.rate * STALL_ALLOWANCE_S)
 
     @property
     def slice(self) -> int:
