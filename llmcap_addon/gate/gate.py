@@ -25,6 +25,8 @@ from llmcap_addon.pricing.quote import Pricing, Quote
 from llmcap_addon.usage import Reading, Usage
 from llmcap_addon.wire.dialect import Refusal
 
+MAX_WHOLE = 1_000
+"""Hosts remembered to answer in one piece; more than anyone names under `hosts:`."""
 MAX_UNWRITTEN = 10_000
 """Settlements kept for a store that fails; past it their reservations stay pending until they expire, in full."""
 
@@ -54,6 +56,7 @@ class Gate:
         self._admission = Admission(budget, runtime, lambda entry: self._tell(_waiting_line(entry)))
         self._tripped: dict[tuple[str, str, str], Nanousd] = {}
         self._unwritten: deque[tuple[LiveCall, Settlement | Void]] = deque()
+        self._whole: set[tuple[str, str]] = set()
         self._unsure: deque[str] = deque(maxlen=MAX_UNWRITTEN)
         """Refused calls whose reservation may have been made all the same: a store can fail after it did."""
 
@@ -100,6 +103,8 @@ class Gate:
         if call.streamed and not self.pricing.ready:
             # In its first half second the proxy would count output in bytes, and cut at a quarter of what is allowed.
             await self._runtime.in_thread(self.pricing.load_tokenizer)
+        if (call.host, call.dialect) in self._whole:
+            call = replace(call, bills_after_disconnect=True)
         quote = self.pricing.quote(call)
         if quote.assumed:
             entry = replace(entry, marks=entry.marks | {"assumed"})
@@ -144,6 +149,14 @@ class Gate:
                     balance, quote.amount(0), self._runtime.now_ms(), self.policy.zone, self.policy.advice
                 )
         return None
+
+    def note_whole(self, call: Call) -> None:
+        """Remember that a host answers requests for streams in one piece: from now on they are reserved whole.
+
+        Nothing of such an answer is seen before all of it has been billed.
+        """
+        if len(self._whole) < MAX_WHOLE:
+            self._whole.add((call.host, call.dialect))
 
     async def extend(self, live: LiveCall, reading: Reading) -> Step:
         """Ask for a stream's next slice; on CUT its `refusal` says why. Never raises; run it beside the stream."""

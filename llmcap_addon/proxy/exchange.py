@@ -15,6 +15,7 @@ from llmcap_addon.gate.live import Ending, LiveCall, Step
 from llmcap_addon.usage import Reading
 from llmcap_addon.wire.dialect import Dialect, Meter, Refusal
 from llmcap_addon.wire.encodings import Decoder, UndecodableBody, decoder
+from llmcap_addon.wire.meters import BodyMeter
 
 MAX_HELD_BYTES = 1 << 20
 """Held back while one extension is under way; a provider that sends more than this in that time is cut."""
@@ -69,6 +70,8 @@ class Exchange:
         self._meter = self._dialect.meter(
             call, self._body, content_type, status, lambda text: self._gate.pricing.count_output(call, text)
         )
+        if call.streamed and status < 300 and isinstance(self._meter, BodyMeter):
+            self._gate.note_whole(call)
         try:
             self._decoder = decoder(content_encoding)
         except UndecodableBody as error:

@@ -336,3 +336,15 @@ async def test_a_hundred_at_once_never_pass_the_limit(make_house: MakeHouse) -> 
     house.budget.replace_caps([Cap("daily", 8 * each + each // 2, "day")], "UTC")
     outcomes = await asyncio.gather(*(house.gate.admit(GPT_4O) for _ in range(100)))
     assert sum(isinstance(outcome, LiveCall) for outcome in outcomes) == 8
+
+
+async def test_a_host_that_answers_streams_in_one_piece_is_reserved_whole(make_house: MakeHouse) -> None:
+    """Once such an answer was seen, its next stream does not begin on a slice."""
+    house = make_house("10")
+    call = replace(STREAM, host="llm.example.net", max_output_tokens=16_000)
+    assert (await house.admitted(call)).sliced
+    house.gate.note_whole(call)
+    live = await house.admitted(call)
+    assert not live.sliced
+    assert live.reserved >= live.quote.amount(16_000)
+    assert (await house.admitted(replace(call, host="api.openai.com"))).sliced

@@ -425,3 +425,12 @@ async def test_a_raised_limit_lets_a_live_stream_go_on(drive: Drive) -> None:
     driven.house.budget.replace_caps([Cap("daily", nanousd("1"), "day")], "UTC")
     await driven.extend()
     assert driven.exchange.take_held() == tokens(OUTRUNS)
+
+
+async def test_an_answer_in_one_piece_is_remembered(drive: Drive) -> None:
+    """A host that answers a request for a stream with one body has its next one reserved whole; an error says nothing."""
+    driven = await drive()
+    driven.begin("application/json", status=500)
+    assert (await driven.house.admitted(LONG)).sliced
+    driven.begin("application/json")
+    assert not (await driven.house.admitted(LONG)).sliced
