@@ -1,0 +1,69 @@
+"""The benchmarks' command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.bench import crash, overshoot
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure the promise on the wire, on loopback.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    over = commands.add_parser(
+        "overshoot",
+        help="how far over a cap, and how much of it is usable",
+        description="Many paced streams of several models on one cap that runs out, through several proxies; beside "
+        "it the same load under two other policies. Exit code 1 when the bill or the ledger passes the limit.",
+    )
+    over.add_argument("--streams", type=int, default=128, help="at once (default: 128)")
+    over.add_argument("--proxies", type=int, default=3, help="processes on one ledger (default: 3)")
+    over.add_argument("--store", choices=["sqlite", "redis"], default="sqlite", help="the ledger (default: sqlite)")
+    over.add_argument("--seconds", type=float, default=100, help="the longest the load runs (default: 100)")
+    over.add_argument("--limit", type=float, default=2.0, metavar="USD", help="the cap (default: 2)")
+    over.add_argument("--wait", type=float, default=20, metavar="S", help="`wait:` of caps.yaml (default: 20)")
+    broken = commands.add_parser(
+        "crash",
+        help="kill -9 under load, and compare the ledger with the bill",
+        description="Kills the proxy at random moments and starts it again. Exit code 1 when the ledger is below the "
+        "bill, a cap is exceeded, or money stays reserved for a dead process.",
+    )
+    broken.add_argument("--kills", type=int, default=50, help="how many (default: 50)")
+    for command in (over, broken):
+        command.add_argument("--seed", type=int, default=1, help="of the load and the moments (default: 1)")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    return parser
+
+
+def main() -> int:
+    """Run one benchmark; gives the exit code."""
+    options = _parser().parse_args()
+    figures: dict[str, Any]
+    if options.command == "crash":
+        result = crash.crash(options.kills, options.seed)
+        figures, text, held = crash.as_json(result), crash.tell(result, options.seed), not result.violations
+    else:
+        figures = overshoot.measure(
+            overshoot.Options(
+                streams=options.streams,
+                proxies=options.proxies,
+                store=options.store,
+                seconds=options.seconds,
+                limit=round(options.limit * 1e9),
+                seed=options.seed,
+                wait_s=options.wait,
+            )
+        )
+        text, held = overshoot.tell(figures), overshoot.is_held(figures)
+    print(text)
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
