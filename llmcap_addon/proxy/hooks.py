@@ -17,6 +17,7 @@ from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers import TCPLayer
 from mitmproxy.proxy.mode_specs import ReverseMode
 
+from llmcap_addon.call import Call
 from llmcap_addon.errors import LLMCapError, UnreadableRequest
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.live import Ending, LiveCall
@@ -237,8 +238,7 @@ class Hooks:
         outcome = await service.gate.admit(call, lambda: _is_gone(flow))
         if isinstance(outcome, Refusal):
             flow.comment = refused_comment(call.model)
-            response = dialect.refusal(call, request, outcome, self._status(service, dialect, client, outcome))
-            return translate.to_response(response)
+            return self._refuse(service, dialect, request, outcome, client, call)
         try:
             self._send(flow, service, dialect, request, outcome)
         except BaseException as error:
@@ -289,14 +289,21 @@ class Hooks:
         return self._refuse(service, dialect, request, refusal, client)
 
     def _refuse(
-        self, service: Service, dialect: Dialect, request: Request, refusal: Refusal, client: str
+        self,
+        service: Service,
+        dialect: Dialect,
+        request: Request,
+        refusal: Refusal,
+        client: str,
+        call: Call | None = None,
     ) -> http.Response:
-        return translate.to_response(
-            dialect.refusal(None, request, refusal, self._status(service, dialect, client, refusal))
-        )
-
-    def _status(self, service: Service, dialect: Dialect, client: str, refusal: Refusal) -> int:
-        return clients.refusal_status(dialect.name, client, refusal.kind, service.config.refuse_with)
+        """Shape a refusal. What was refused stays refused, also when shaping fails and `on_error: allow` is set."""
+        try:
+            status = clients.refusal_status(dialect.name, client, refusal.kind, service.config.refuse_with)
+            return translate.to_response(dialect.refusal(call, request, refusal, status))
+        except Exception as error:
+            log.error("llmcap: a refusal could not be shaped: %s: %s", type(error).__name__, error)
+            return translate.last_resort(refusal)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Put the meter in the way of the body, chunk by chunk; no body is ever stored."""

@@ -29,6 +29,7 @@ from llmcap_addon.proxy import hooks as hooks_module
 from llmcap_addon.proxy.cutting import CuttableHttpLayer
 from llmcap_addon.proxy.hooks import Hooks
 from llmcap_addon.proxy.service import Settings
+from llmcap_addon.wire.dialects import DIALECTS
 from tests.proxy.chat import DONE, REQUEST, price, tokens, usage
 from tests.proxy.stream import STREAM_ID, Driver, streamed
 
@@ -147,6 +148,24 @@ async def test_a_refused_call_reaches_nobody(proxy: Proxy) -> None:
     assert message.startswith("LLMCap:")
     assert "daily" in message
     assert [row.state for row in await proxy.rows()] == ["refused"]
+
+
+async def test_what_was_refused_stays_refused_when_its_shaping_fails(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`on_error: allow` lets through what we fail on, but never what a cap has refused."""
+    proxy.caps.write_text("on_error: allow\ncaps: [{name: daily, limit: 0, per: day}]\n")
+    assert proxy.hooks.service is not None
+    await proxy.hooks.service.look_at_config()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("sabotage")
+
+    monkeypatch.setattr(type(DIALECTS["openai.chat"]), "refusal", fail)
+    driver = proxy.driver()
+    await driver.request(REQUEST)
+    assert driver.to_server() == []
+    assert "daily" in message_of(driver)
 
 
 async def test_a_flow_that_is_answered_already_is_left_alone(proxy: Proxy) -> None:
