@@ -95,10 +95,10 @@ class Entry:
     """The run of the proxy it belongs to; `Budget` fills it in."""
 
 
-MARKS = ("estimated", "cut", "overrun", "assumed", "shortened", "expired", "failed")
+MARKS = ("estimated", "cut", "overrun", "assumed", "shortened", "expired", "failed", "unreserved")
 """What a row may be marked with: counted by us from above, cut at the cap, cost more than was reserved, priced with
 an assumed card, sent with a lowered answer limit, posted in full for a process that died, ended in the provider's
-error."""
+error, sent or carried on without a reservation because the store failed and `on_error: allow` is set."""
 
 
 @dataclass(frozen=True, slots=True)

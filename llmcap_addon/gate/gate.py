@@ -44,7 +44,9 @@ class Gate:
         new_id: Callable[[], str],
         on_change: Callable[[CallLine], None],
         on_trouble: Callable[[str], None],
+        on_store_trouble: Callable[[str], None] | None = None,
     ) -> None:
+        """`on_trouble` is told what fails; failures of the store go to `on_store_trouble`, where there is one."""
         self.budget = budget
         self.pricing = pricing
         self.policy = policy
@@ -53,12 +55,14 @@ class Gate:
         self._new_id = new_id
         self._on_change = on_change
         self._on_trouble = on_trouble
+        self._on_store_trouble = on_store_trouble or on_trouble
         self._admission = Admission(budget, runtime, lambda entry: self._tell(_waiting_line(entry)))
         self._tripped: dict[tuple[str, str, str], Nanousd] = {}
         self._unwritten: deque[tuple[LiveCall, Settlement | Void]] = deque()
         self._whole: set[tuple[str, str]] = set()
-        self._unsure: deque[str] = deque(maxlen=MAX_UNWRITTEN)
-        """Refused calls whose reservation may have been made all the same: a store can fail after it did."""
+        self._unsure: deque[tuple[Entry, Refusal]] = deque(maxlen=MAX_UNWRITTEN)
+        """Refused calls whose reservation may have been made all the same (a store can fail after it did), and whose
+        rows may not have been written."""
 
     # ── admission ──
 
@@ -82,19 +86,22 @@ class Gate:
         except PriceError as error:
             outcome = messages.failure("unpriced", str(error))
         except StoreError as error:
-            self._on_trouble(str(error))
+            self._on_store_trouble(str(error))
             if self.policy.on_error == "allow":
                 return self._allow_unbacked(call, entry)
-            self._unsure.append(entry.id)
-            outcome = messages.failure("store", f"refused, the ledger can't be reached: {error}")
+            outcome = messages.failure("store", f"refused, the ledger can't be used: {error}")
+            # Its row is written when the store is back: to try now would hold the answer up once more for as long.
+            self._unsure.append((entry, outcome))
+            self._tell(_refused_line(entry, outcome))
+            return outcome
         except Exception as error:
             self._on_trouble(f"internal error while admitting a call: {type(error).__name__}: {error}")
             if self.policy.on_error == "allow":
                 return self._allow_unbacked(call, entry)
-            self._unsure.append(entry.id)
             outcome = messages.failure(
                 "internal", f"refused after an internal error ({type(error).__name__}); nothing was sent or spent"
             )
+            self._unsure.append((entry, outcome))
         if isinstance(outcome, Refusal):
             await self.record_refusal(entry, outcome)
         return outcome
@@ -120,6 +127,7 @@ class Gate:
             quote = self.pricing.quote(call)
         except Exception as error:
             return messages.failure("internal", f"refused, this call can't be priced: {error}")
+        entry = replace(entry, marks=entry.marks | {"unreserved"})
         return self._begin(call, Granted(entry, quote, 0, quote.output_tokens, is_sliced(call, quote)), backed=False)
 
     def _begin(self, call: Call, granted: Granted, *, backed: bool) -> LiveCall:
@@ -171,9 +179,13 @@ class Gate:
                     live.prepare_cut(words)
             return step
         except Exception as error:
-            self._on_trouble(str(error) if isinstance(error, StoreError) else f"internal error: {error!r}")
+            if isinstance(error, StoreError):
+                self._on_store_trouble(str(error))
+            else:
+                self._on_trouble(f"internal error: {error!r}")
             if self.policy.on_error == "allow":
                 live.sliced = False
+                live.entry = replace(live.entry, marks=live.entry.marks | {"unreserved"})
                 return Step.PASS
             live.refuse(messages.failure("store", f"stream cut, its reservation could not be extended: {error}"))
             return Step.CUT
@@ -214,13 +226,16 @@ class Gate:
         await self.record_refusal(entry, refusal)
 
     async def record_refusal(self, entry: Entry, refusal: Refusal) -> None:
-        """Show a refusal and write its row; a store that fails loses only the row, no money was moved."""
+        """Show a refusal and write its row; a store that fails gets the row later, no money was moved."""
         self._tell(_refused_line(entry, refusal))
         try:
-            caps = (refusal.cap,) if refusal.cap else ()
-            await self.budget.record_refusal(entry, caps, refusal.kind)
+            await self._write_refusal(entry, refusal)
         except StoreError as error:
-            self._on_trouble(str(error))
+            self._on_store_trouble(str(error))
+            self._unsure.append((entry, refusal))
+
+    async def _write_refusal(self, entry: Entry, refusal: Refusal) -> None:
+        await self.budget.record_refusal(entry, (refusal.cap,) if refusal.cap else (), refusal.kind)
 
     # ── the end ──
 
@@ -229,7 +244,7 @@ class Gate:
         try:
             await self._write(live, ended)
         except StoreError as error:
-            self._on_trouble(str(error))
+            self._on_store_trouble(str(error))
             if len(self._unwritten) < MAX_UNWRITTEN:
                 self._unwritten.append((live, ended))
         finally:
@@ -259,9 +274,14 @@ class Gate:
             self._unwritten.popleft()
             self._admission.wake()
         while self._unsure:
-            await self.budget.void(self._unsure[0], self._runtime.now_ms(), 0, "refused, the ledger did not answer")
-            self._unsure.popleft()
-            self._admission.wake()
+            entry, refusal = self._unsure[0]
+            note = "refused, the ledger did not answer"
+            if await self.budget.void(entry.id, self._runtime.now_ms(), 0, note):
+                self._admission.wake()
+            else:
+                await self._write_refusal(entry, refusal)
+            if self._unsure and self._unsure[0][0] is entry:  # else it was pushed out meanwhile
+                self._unsure.popleft()
 
     def _tell(self, line: CallLine) -> None:
         """Show a call; what fails in showing it is no reason to forget what it holds."""
