@@ -85,7 +85,7 @@ class Display:
         try:
             self._balances = await service.gate.budget.balances()
         except StoreError as error:
-            service.bulletin.trouble(str(error))
+            service.bulletin.store_trouble(str(error))
         state = snapshot(
             service.activity,
             self._balances,

@@ -33,7 +33,8 @@ from llmcap_addon.wire.dialect import Request
 TICK_S = 1.0
 """How often caps.yaml is looked at."""
 HEARTBEAT_TICKS = HEARTBEAT_MS // 1000
-"""The ledger's lease is renewed every so many ticks: several times before it would be over."""
+"""The ledger's lease is renewed every so many ticks: several times before it would be over. While the store fails it is
+tried at every tick, so that what it has not taken is written within a second of its return."""
 log = logging.getLogger("llmcap")
 
 
@@ -110,6 +111,7 @@ class Service:
                 new_id=lambda: secrets.token_hex(12),
                 on_change=activity.update,
                 on_trouble=bulletin.trouble,
+                on_store_trouble=bulletin.store_trouble,
             )
         except BaseException:
             await store.close()
@@ -156,13 +158,22 @@ class Service:
             ticks += 1
             try:
                 await self.look_at_config()
-                if ticks % HEARTBEAT_TICKS == 0:
-                    await self.gate.budget.heartbeat()
-                    await self.gate.retry_unwritten()
+                if ticks % HEARTBEAT_TICKS == 0 or self.bulletin.is_store_failing:
+                    await self.look_at_store()
             except Exception as error:
                 self.bulletin.trouble(
                     str(error) if isinstance(error, LLMCapError) else f"{type(error).__name__}: {error}"
                 )
+
+    async def look_at_store(self) -> None:
+        """Renew the ledger's lease, and write down what it did not take while it failed."""
+        try:
+            await self.gate.budget.heartbeat()
+            await self.gate.retry_unwritten()
+        except StoreError as error:
+            self.bulletin.store_trouble(str(error))
+        else:
+            self.bulletin.store_works()
 
     async def look_at_config(self) -> None:
         """Take over a change of caps.yaml; a broken edit keeps the old caps and says so."""

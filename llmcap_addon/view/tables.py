@@ -185,9 +185,9 @@ def state_word(line: CallLine) -> str:
     """The one word for a call that there is room for in a narrow table."""
     if line.state != "done":
         return line.state
-    for mark, word in (("failed", "failed"), ("assumed", "est. price"), ("estimated", "estimated")):
+    for mark in ("failed", "unreserved", "assumed", "estimated"):
         if mark in line.marks:
-            return word
+            return "est. price" if mark == "assumed" else mark
     return "done"
 
 

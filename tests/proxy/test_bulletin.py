@@ -6,7 +6,14 @@ import logging
 
 import pytest
 
-from llmcap_addon.proxy.bulletin import KEPT_NOTICES, KEPT_TROUBLES, REPEAT_S, SHOWN_TROUBLE_S, Bulletin
+from llmcap_addon.proxy.bulletin import (
+    KEPT_NOTICES,
+    KEPT_TROUBLES,
+    LEAST_SHOWN_S,
+    REPEAT_S,
+    SHOWN_TROUBLE_S,
+    Bulletin,
+)
 from llmcap_addon.view.console import Notice
 
 
@@ -75,3 +82,24 @@ def test_an_error_stands_until_it_is_mended(told: Told, caplog: pytest.LogCaptur
     told.bulletin.standing("")
     assert told.shown() == []
     assert len(caplog.messages) == 2
+
+
+def test_a_store_that_works_again_takes_its_trouble_away(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    """What the store was told to fail in goes soon after it works again, said once; other troubles stay."""
+    told.bulletin.store_works()
+    told.bulletin.trouble("something else")
+    assert not told.bulletin.is_store_failing
+    told.bulletin.store_trouble("the store is down")
+    assert told.bulletin.is_store_failing
+    told.bulletin.store_works()
+    told.bulletin.store_works()
+    assert not told.bulletin.is_store_failing
+    assert told.shown() == ["something else", "the store is down"]
+    told.now_s += LEAST_SHOWN_S + 0.1
+    assert told.shown() == ["something else"]
+    assert caplog.messages[2:] == ["llmcap: the ledger works again"]
+    told.now_s += REPEAT_S
+    told.bulletin.store_trouble("the store is down")
+    told.now_s += SHOWN_TROUBLE_S
+    assert told.shown() == ["the store is down"]
+    assert caplog.messages[3:] == ["llmcap: the store is down"]

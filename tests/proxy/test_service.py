@@ -231,6 +231,24 @@ async def test_what_a_locked_ledger_did_not_take_is_written_at_the_end(start: St
     assert [(balance.posted, balance.pending) for balance in summary.balances] == [(350_000, 0)]
 
 
+async def test_a_ledger_that_is_back_is_written_to_and_told_of(
+    start: Start, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Looking at the store writes what is owed, and ends its trouble; as long as it fails, the trouble stays."""
+    caplog.set_level(logging.INFO, "llmcap")
+    service = await start()
+    moved = place.ledger.with_suffix(".moved")
+    place.ledger.rename(moved)
+    assert isinstance(await service.gate.admit(GPT_4O), Refusal)
+    await service.look_at_store()
+    assert service.bulletin.is_store_failing
+    moved.rename(place.ledger)
+    await service.look_at_store()
+    assert not service.bulletin.is_store_failing
+    assert caplog.messages[-1] == "llmcap: the ledger works again"
+    assert [row.state for row in await service.store.rows()] == ["refused"]
+
+
 async def test_a_ledger_that_is_lost_at_the_end_is_told(
     start: Start, place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
