@@ -34,6 +34,7 @@ class Display:
         self._console: LiveConsole | None = None
         self._drawer: asyncio.Task[None] | None = None
         self._balances: tuple[Balance, ...] = ()
+        self._reading: asyncio.Task[None] | None = None
         self._swapped: list[tuple[object, str, object]] = []
 
     def start(self, listening: str) -> None:
@@ -51,9 +52,10 @@ class Display:
         """Give the terminal back, with the last state on it."""
         if self._console is None:
             return
-        if self._drawer is not None:
-            self._drawer.cancel()
-            await asyncio.gather(self._drawer, return_exceptions=True)
+        tasks = [task for task in (self._drawer, self._reading) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(self._console.stop)
         for owner, name, value in self._swapped:
             setattr(owner, name, value)
@@ -82,10 +84,9 @@ class Display:
 
     async def _draw(self, console: LiveConsole, listening: str) -> None:
         service = self._service
-        try:
-            self._balances = await service.gate.budget.balances()
-        except StoreError as error:
-            service.bulletin.store_trouble(str(error))
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_balances())
+        await asyncio.wait([self._reading], timeout=REFRESH_S)  # a slow store must not stop the screen
         state = snapshot(
             service.activity,
             self._balances,
@@ -95,6 +96,14 @@ class Display:
             zone=service.gate.policy.zone,
         )
         await asyncio.to_thread(console.refresh, state)  # a terminal stopped with Ctrl-S must not stop the proxy
+
+    async def _read_balances(self) -> None:
+        try:
+            self._balances = await self._service.gate.budget.balances()
+        except StoreError as error:
+            self._service.bulletin.store_trouble(str(error))
+        except Exception as error:
+            log.error("llmcap: the balances could not be read: %s: %s", type(error).__name__, error)
 
 
 def _log_line(line: CallLine) -> None:

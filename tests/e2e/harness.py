@@ -61,6 +61,7 @@ class Proxy:
         caps: str,
         *,
         flavor: Literal["mitmdump", "lean"] = "mitmdump",
+        store_url: str = "",
         scripts: Sequence[Path] = (),
         environment: dict[str, str] | None = None,
     ) -> None:
@@ -70,12 +71,15 @@ class Proxy:
         self.ca_path = self.confdir / "mitmproxy-ca-cert.pem"
         self.config_path = folder / "caps.yaml"
         self.store_path = folder / "state" / "ledger.sqlite"
+        self.store_url = store_url or f"sqlite://{self.store_path}"
+        """The ledger as `llmcap_store` names it; a file of the proxy's own unless told."""
         self.home = folder / "home"
         self.port = 0
         self.log = ""
         """Everything the process has printed, over all its starts."""
         self._stand_in = stand_in
         self._flavor = flavor
+        self._view = "off"
         self._scripts = scripts
         self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,11 +99,6 @@ class Proxy:
         self.stop()
         if kind is not None:
             sys.stderr.write(f"\n── the proxy's log ({self.folder}) ──\n{self.log}\n")
-
-    @property
-    def store_url(self) -> str:
-        """The ledger as `llmcap_store` names it."""
-        return f"sqlite://{self.store_path}"
 
     def write_caps(self, caps: str) -> None:
         """Write caps.yaml; a running proxy picks the change up."""
@@ -121,14 +120,7 @@ class Proxy:
         }
         before = len(self.log)
         self._over = False
-        self._process = subprocess.Popen(
-            self._command(),
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        self._process = self._spawn(environment)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.wait_log(lambda log: _LISTENING.search(log[before:]) or self._over, "the proxy to listen", START_SECONDS)
@@ -138,6 +130,16 @@ class Proxy:
         self.port = int(found[1])
         self._wait_serving()
 
+    def _spawn(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command(),
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
     def _command(self) -> list[str]:
         if self._flavor == "lean":
             paths = ["--config", str(self.config_path), "--store", self.store_url, "--ca-dir", str(self.confdir)]
@@ -146,7 +148,7 @@ class Proxy:
             "confdir": self.confdir,
             "llmcap_config": self.config_path,
             "llmcap_store": self.store_url,
-            "llmcap_view": "off",
+            "llmcap_view": self._view,
             "ssl_verify_upstream_trusted_ca": self._stand_in.authority.ca_path,
         }
         command = [str(Path(sys.executable).with_name("mitmdump")), "--listen-host", "127.0.0.1", "-p", "0"]
@@ -159,10 +161,17 @@ class Proxy:
     def _read(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with self._printed:
-                self.log += line.decode(errors="replace")
-                self._printed.notify_all()
+        with self._process.stdout as lines:
+            for line in lines:
+                self._take(line.decode(errors="replace"))
+        self._end_log()
+
+    def _take(self, printed: str) -> None:
+        with self._printed:
+            self.log += printed
+            self._printed.notify_all()
+
+    def _end_log(self) -> None:
         with self._printed:
             self._over = True
             self._printed.notify_all()
@@ -206,8 +215,6 @@ class Proxy:
         finally:
             if self._reader is not None:
                 self._reader.join(WAIT_SECONDS)
-            assert process.stdout is not None
-            process.stdout.close()
 
     # ── clients ──
 
@@ -235,7 +242,7 @@ class Proxy:
 
     def rows(self) -> tuple[Row, ...]:
         """Read the ledger as it stands, oldest call first."""
-        return ledger(self.store_path)
+        return ledger(self.store_url)
 
     def settled(self, count: int, seen: Sequence[Row] = ()) -> list[Row]:
         """Wait until `count` calls beyond those `seen` have ended, none is pending, and give their rows."""
@@ -275,11 +282,11 @@ class Proxy:
             assert word not in self.log, f"{word!r} in the proxy's log:\n{self.log}"
 
 
-def ledger(path: Path) -> tuple[Row, ...]:
+def ledger(url: str) -> tuple[Row, ...]:
     """Read a ledger's rows, also while its proxy runs."""
 
     async def read() -> tuple[Row, ...]:
-        store = open_store(f"sqlite://{path}", lambda: time.time_ns() // 1_000_000)
+        store = open_store(url, lambda: time.time_ns() // 1_000_000)
         try:
             return await store.rows()
         finally:
