@@ -221,7 +221,7 @@ def test_who_chose_so_goes_on_without_a_ledger(open_house: Open, stand_in: Stand
     with fault.inflict(proxy, house.server):
         assert MESSAGES(proxy.sdks(max_retries=0)) == " token" * 16
         stand_in.enqueue(Script(output_tokens=1_500))
-        assert GENERATE_STREAM(sdks, max_tokens=16_000) == " token" * 1_500
+        assert MESSAGES_STREAM(sdks, max_tokens=16_000) == " token" * 1_500
         hold.release()
         assert first + "".join(begun) == " token" * 2_000
         house.assert_red(fault)

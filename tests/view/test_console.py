@@ -153,10 +153,12 @@ def test_bar_is_exact_at_its_ends(limit: int, posted: int, pending: int, width: 
 
 def test_states_and_marks_in_words() -> None:
     """Each state and mark has its word, in narrow and in wide tables."""
-    assert [state_word(call(1, marks=frozenset(marks))) for marks in ([], ["estimated"], ["assumed"], ["failed"])] == [
+    marked = ([], ["estimated"], ["assumed"], ["overrun", "unreserved"], ["failed"])
+    assert [state_word(call(1, marks=frozenset(marks))) for marks in marked] == [
         "done",
         "estimated",
         "est. price",
+        "unreserved",
         "failed",
     ]
     assert state_words(call(1, state="cut", marks=frozenset({"cut", "estimated", "assumed"}))) == (
