@@ -45,7 +45,7 @@ ALLOWING = "{wait: 0s, on_error: allow, caps: [{name: purse, limit: 10, per: eve
 
 STORE_S = 2.0
 """How long either store may take for an operation."""
-SLACK_S = 3.0
+SLACK_S = 4.0
 """Beside it: what is left of the slice that was reserved (a second), and a busy machine."""
 
 ENDLESS = Script(output_tokens=1_000_000, tokens_per_second=500)
