@@ -1,22 +1,23 @@
 """The embedded store: one SQLite file, shared by all processes of this machine.
 
 Writes happen in one thread of their own, each in one IMMEDIATE transaction; reads have another thread and connection,
-so that a report never delays an admission (readers of a write-ahead log do not block writers).
+so that a report never delays an admission (readers of a write-ahead log do not block writers); checkpoints a third.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
 from llmcap_addon.budget.ledger import MAX_AMOUNT, Balance, Charge, Entry, Reserved, Row, Settlement, Short
 from llmcap_addon.budget.stores.owners import Owner
-from llmcap_addon.budget.stores.sqlite_open import connect, create, explain
+from llmcap_addon.budget.stores.sqlite_checkpoints import Checkpoints
+from llmcap_addon.budget.stores.sqlite_lane import Lane
+from llmcap_addon.budget.stores.sqlite_open import create, explain
 from llmcap_addon.budget.stores.sqlite_tables import Tables
 from llmcap_addon.errors import StoreError
 from llmcap_addon.money import Nanousd
@@ -39,16 +40,15 @@ class SqliteStore:
         create(path, own_folder)
         try:
             self._owner.lock()
-            self._place = _place(path)
+            self._checkpoints = Checkpoints(path)
+            self._writer = Lane(path, self._owner, "llmcap-ledger-write", self._checkpoints)
+            self._reader = Lane(path, self._owner, "llmcap-ledger-read")
         except OSError as error:
             raise explain(error, path) from error
-        self._writer = _Lane(path, self._owner, "llmcap-ledger-write", to_read=False)
-        self._reader = _Lane(path, self._owner, "llmcap-ledger-read", to_read=True)
         try:
-            self._submit(lambda tables: tables.heartbeat(clock())).result()
+            self._writer.submit(lambda tables: tables.heartbeat(clock())).result()
         except BaseException:
-            self._reader.shut().result()
-            self._writer.shut().result()
+            self._shut().result()
             self._owner.release()
             raise
 
@@ -61,7 +61,9 @@ class SqliteStore:
         except asyncio.CancelledError:
             # The work may be under way. Behind it in the same queue, this undoes it; nothing was sent yet.
             with suppress(StoreError):  # closed meanwhile: then it has expired
-                self._submit(lambda tables: tables.void(entry.id, self._clock(), 0, "given up before it was sent"))
+                self._writer.submit(
+                    lambda tables: tables.void(entry.id, self._clock(), 0, "given up before it was sent")
+                )
             raise
 
     async def extend(self, entry_id: str, charges: Sequence[Charge], amount: Nanousd, at_least: Nanousd) -> Nanousd:
@@ -73,16 +75,16 @@ class SqliteStore:
     async def settle(self, entry_id: str, settlement: Settlement) -> bool:
         """Post what a call cost and release the rest."""
         _check(settlement)
-        return await _wait(self._submit(lambda tables: tables.settle(entry_id, settlement)))
+        return await _wait(self._writer.submit(lambda tables: tables.settle(entry_id, settlement)))
 
     async def post(self, entry: Entry, charges: Sequence[Charge], settlement: Settlement) -> bool:
         """Post a call that was never reserved."""
         _check(settlement)
-        return await _wait(self._submit(lambda tables: tables.post(entry, charges, settlement)))
+        return await _wait(self._writer.submit(lambda tables: tables.post(entry, charges, settlement)))
 
     async def void(self, entry_id: str, settled_at_ms: int, status: int, note: str) -> bool:
         """Release a call that was not billed."""
-        return await _wait(self._submit(lambda tables: tables.void(entry_id, settled_at_ms, status, note)))
+        return await _wait(self._writer.submit(lambda tables: tables.void(entry_id, settled_at_ms, status, note)))
 
     async def record_refusal(self, entry: Entry, caps: Sequence[str], note: str) -> None:
         """Write the row of a call that was not forwarded."""
@@ -102,21 +104,25 @@ class SqliteStore:
 
     async def heartbeat(self, now_ms: int) -> int:
         """Renew the lease, and expire what dead processes hold."""
-        return await _wait(self._submit(lambda tables: tables.heartbeat(now_ms)))
+        expired = await _wait(self._writer.submit(lambda tables: tables.heartbeat(now_ms)))
+        self._checkpoints.soon()
+        return expired
 
     async def close(self) -> None:
         """Expire what is still pending, give up the lease and end both threads; a second time nothing."""
         if self._writer.is_shut:
             return
-        expired = self._submit(lambda tables: tables.expire(self._owner.name, self._clock()))
-        # The last connection to go takes -wal and -shm away, and only one that may write can.
-        closed = self._reader.shut(), self._writer.shut()
+        expired = self._writer.submit(lambda tables: tables.expire(self._owner.name, self._clock()))
+        closed = self._shut()
         try:
             await _wait(expired)
         finally:
-            for future in closed:
-                await _wait(future)
+            await _wait(closed)
             self._owner.release()
+
+    def _shut(self) -> Future[None]:
+        # The last connection to go takes -wal and -shm away, and only one that may write can.
+        return self._writer.shut(after=(self._reader.shut(), self._checkpoints.shut()))
 
     async def _admit[T](self, work: Callable[[Tables], T]) -> T:
         with self._counter:
@@ -125,7 +131,7 @@ class SqliteStore:
                     f"ledger {self._path}: {MAX_QUEUED} calls wait for it; it is stuck or its disk is slow"
                 )
             self._queued += 1
-        future = self._submit(work)
+        future = self._writer.submit(work)
         future.add_done_callback(lambda _: self._leave_queue())
         return await _wait(future)
 
@@ -133,81 +139,10 @@ class SqliteStore:
         with self._counter:
             self._queued -= 1
 
-    def _submit[T](self, work: Callable[[Tables], T]) -> Future[T]:
-        def checked(tables: Tables) -> T:
-            # SQLite would go on writing to a deleted file, and the next start would know nothing of it.
-            if _place(self._path) != self._place:
-                raise StoreError(f"ledger {self._path}: it was moved or replaced while in use; start LLMCap again")
-            return work(tables)
-
-        return self._writer.submit(checked)
-
-
-class _Lane:
-    """One thread with one connection, which is opened on first use and again after a failure."""
-
-    def __init__(self, path: Path, owner: Owner, name: str, *, to_read: bool) -> None:
-        self.is_shut = False
-        self._path = path
-        self._owner = owner
-        self._begin = "BEGIN" if to_read else "BEGIN IMMEDIATE"
-        self._to_read = to_read
-        self._connection: sqlite3.Connection | None = None
-        self._thread = ThreadPoolExecutor(1, name)
-
-    def submit[T](self, work: Callable[[Tables], T]) -> Future[T]:
-        """Queue one transaction; its failure is a StoreError in the future."""
-        if self.is_shut:
-            raise StoreError(f"ledger {self._path}: it is closed")
-        return self._thread.submit(self._transact, work)
-
-    def shut(self) -> Future[None]:
-        """Close the connection and end the thread, after all that is queued."""
-        self.is_shut = True
-        closed = self._thread.submit(self._disconnect)
-        self._thread.shutdown(wait=False)
-        return closed
-
-    def _transact[T](self, work: Callable[[Tables], T]) -> T:
-        try:
-            if self._connection is None:
-                self._connection = connect(self._path, to_read=self._to_read)
-            self._connection.execute(self._begin)
-            result = work(Tables(self._connection, self._owner))
-            self._connection.execute("COMMIT")
-            return result
-        except BaseException as error:
-            self._roll_back()
-            if isinstance(error, (sqlite3.Error, OSError, OverflowError, UnicodeError)):
-                raise explain(error, self._path) from error
-            raise
-
-    def _roll_back(self) -> None:
-        connection = self._connection
-        if connection is None or not connection.in_transaction:
-            return
-        try:
-            connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            self._disconnect()
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
 
 def _check(settlement: Settlement) -> None:
     if settlement.cost < 0:
         raise ValueError(f"a cost of {settlement.cost} n$ is negative")
-
-
-def _place(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 async def _wait[T](future: Future[T]) -> T:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from llmcap_addon.budget.ledger import Balance, Charge
-from llmcap_addon.budget.matching import LABELS, RUN, Match, by_label, is_literal, matches
+from llmcap_addon.budget.matching import by_label, is_literal
+from llmcap_addon.budget.stores.sqlite_live import ROW_LABELS, Labels, Live, read_match
 from llmcap_addon.budget.stores.text import text
 from llmcap_addon.money import Nanousd
 
-ROW_LABELS = (*LABELS, RUN)
-"""The columns of `ledger` that caps match on."""
 _NEVER = 2**63 - 1
 """`resets_at_ms` of a balance that never resets: SQLite's largest integer."""
 _RUN_PERIOD = "run:"
+_AMOUNTS = "SELECT id, posted, pending FROM balance WHERE id IN (SELECT value FROM json_each(?))"
+_MOVE = "UPDATE balance SET posted = posted + ?, pending = pending + ? WHERE id IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(slots=True)
@@ -29,6 +29,8 @@ class Held:
     charge: Charge
     posted: Nanousd
     pending: Nanousd
+    is_new: bool = False
+    """Made in this transaction; it has put itself into the rows it counts that can still change."""
 
     @property
     def room(self) -> Nanousd:
@@ -45,24 +47,26 @@ class Balances:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._sql = connection.execute
+        self._live = Live(connection)
 
-    def held(
-        self, labels: Mapping[str, str], started_at_ms: int, charges: Sequence[Charge]
-    ) -> tuple[list[Held], list[int]]:
-        """The charges' balances, made where they are not there yet, and the ids of others that count this call too."""
-        live = {
-            (key, scope, period): (number, posted, pending, match)
-            for number, key, scope, period, posted, pending, match in self._sql(
-                "SELECT id, key, scope, period, posted, pending, match FROM balance"
-                " WHERE run IN ('', ?) AND resets_at_ms > ? AND starts_at_ms <= ?",
-                (text(labels[RUN]), started_at_ms, started_at_ms),
-            )
-        }
+    def held(self, labels: Labels, started_at_ms: int, charges: Sequence[Charge]) -> tuple[list[Held], list[int]]:
+        """The charges' balances, made where they are not there yet, and the ids of others that count this call too.
+
+        To be called once in a transaction, before it writes.
+        """
+        self._live.refresh(labels[-1], started_at_ms)
+        ids = [self._live.id_of(charge) for charge in charges]
+        amounts = self._amounts([number for number in ids if number is not None])
         held: list[Held] = []
-        for charge in charges:
-            found = live.pop((charge.key, charge.scope, charge.period), None) or self._find(charge)
-            held.append(self._create(charge) if found is None else Held(found[0], charge, found[1], found[2]))
-        return held, [number for number, _, _, match in live.values() if matches(_match(match), labels)]
+        for charge, number in zip(charges, ids, strict=True):
+            if number is not None:
+                held.append(Held(number, charge, *amounts[number]))
+            elif found := self._find(charge):
+                held.append(Held(found[0], charge, found[1], found[2]))
+            else:
+                held.append(self._create(charge))
+        charged = {one.id for one in held}
+        return held, [one for one in self._live.counting(labels, started_at_ms) if one not in charged]
 
     def read(self, charge: Charge) -> Balance:
         """How a balance stands; one that is not there is worked out from the rows, and nothing is written."""
@@ -79,24 +83,23 @@ class Balances:
         )
         return tuple(
             Balance(
-                Charge(cap, key, scope, period, starts, None if resets == _NEVER else resets, 0, _match(match)),
+                Charge(cap, key, scope, period, starts, None if resets == _NEVER else resets, 0, read_match(match)),
                 posted,
                 pending,
             )
             for cap, scope, starts, resets, match, posted, pending in rows
         )
 
-    def move(self, ids: Iterable[int], *, posted: Nanousd = 0, pending: Nanousd = 0) -> None:
-        """Add to what these balances have posted and pending."""
-        self._sql(
-            "UPDATE balance SET posted = posted + ?, pending = pending + ?"
-            " WHERE id IN (SELECT value FROM json_each(?))",
-            (posted, pending, json.dumps(list(ids))),
-        )
+    def move(self, ids: str, *, posted: Nanousd = 0, pending: Nanousd = 0) -> None:
+        """Add to what these balances (a JSON list of ids) have posted and pending."""
+        self._sql(_MOVE, (posted, pending, ids))
 
-    def _find(self, charge: Charge) -> tuple[int, Nanousd, Nanousd, str] | None:
-        found: tuple[int, Nanousd, Nanousd, str] | None = self._sql(
-            "SELECT id, posted, pending, match FROM balance WHERE key = ? AND scope = ? AND period = ?",
+    def _amounts(self, ids: list[int]) -> dict[int, tuple[Nanousd, Nanousd]]:
+        return {number: (posted, pending) for number, posted, pending in self._sql(_AMOUNTS, (str(ids),))}
+
+    def _find(self, charge: Charge) -> tuple[int, Nanousd, Nanousd] | None:
+        found: tuple[int, Nanousd, Nanousd] | None = self._sql(
+            "SELECT id, posted, pending FROM balance WHERE key = ? AND scope = ? AND period = ?",
             (text(charge.key), text(charge.scope), text(charge.period)),
         ).fetchone()
         return found
@@ -128,7 +131,7 @@ class Balances:
             f" WHERE {where} AND state IN ('pending', 'expired')",
             (number, text(charge.cap), *values),
         )
-        return Held(number, charge, posted, pending)
+        return Held(number, charge, posted, pending, is_new=True)
 
     def _sum(self, charge: Charge) -> tuple[Nanousd, Nanousd]:
         where, values = _counted(charge)
@@ -156,8 +159,3 @@ def _counted(charge: Charge) -> tuple[str, list[Any]]:
             terms.append(f"any_matches(?, {label})")
             values.append(json.dumps(globs))
     return " AND ".join(terms), values
-
-
-@lru_cache(maxsize=1_024)
-def _match(stored: str) -> Match:
-    return tuple((label, glob) for label, glob in json.loads(stored))

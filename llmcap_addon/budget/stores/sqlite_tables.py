@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 from llmcap_addon.budget.ledger import (
@@ -20,12 +21,26 @@ from llmcap_addon.budget.ledger import (
     Short,
 )
 from llmcap_addon.budget.stores.owners import Owner
-from llmcap_addon.budget.stores.sqlite_balances import ROW_LABELS, Balances, Held
+from llmcap_addon.budget.stores.sqlite_balances import Balances
+from llmcap_addon.budget.stores.sqlite_live import ROW_LABELS, Labels
 from llmcap_addon.budget.stores.text import text
 from llmcap_addon.money import Nanousd
 from llmcap_addon.usage import Usage
 
 _COUNTS = tuple(field.name for field in fields(Usage))
+_ROW_TO_END = "SELECT state, seq, reserved, cost, marks, charges FROM ledger WHERE id = ?"
+_ROW_TO_EXTEND = (
+    f"SELECT state, seq, reserved, charges, caps, started_at_ms, {', '.join(ROW_LABELS)} FROM ledger WHERE id = ?"  # noqa: S608
+)
+_INSERT = (
+    "INSERT INTO ledger (id, owner, state, started_at_ms, host, provider, model, client, run, dialect,"
+    " streamed, reserved, cost, usage, marks, status, response_model, note, charges, caps)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '{}', ?, 0, '', ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+)
+_END = (
+    "UPDATE ledger SET state = ?, settled_at_ms = ?, reserved = 0, cost = ?, usage = ?, marks = ?, status = ?,"
+    " response_model = ?, note = ? WHERE seq = ?"
+)
 
 
 class Tables:
@@ -38,54 +53,49 @@ class Tables:
 
     def reserve(self, entry: Entry, charges: Sequence[Charge], amount: Nanousd) -> Reserved | Short:
         """– → pending, if it fits everywhere."""
-        before = self._state(entry.id)
-        if before not in {None, "pending"}:
-            raise ValueError(f"call {entry.id} has ended before: {before}")
-        held, others = self._held(entry, charges)
-        balances = tuple(one.balance() for one in held)
-        if before == "pending":
-            return Reserved(balances)
+        held, others = self.balances.held(_labels(entry), entry.started_at_ms, charges)
         lacking = tuple(one.balance() for one in held if one.room < amount)
-        if lacking:
-            return Short(balances, lacking)
-        ids = [*(one.id for one in held), *others]
+        ids, caps = str([*(one.id for one in held), *others]), tuple(one.charge.cap for one in held)
+        if lacking or not self._insert(entry, "pending", ids, caps, reserved=amount):
+            balances = tuple(one.balance() for one in held)
+            return Reserved(balances) if self._is_pending(entry.id) else Short(balances, lacking)
         self.balances.move(ids, pending=amount)
-        self._insert(entry, "pending", ids, [one.charge.cap for one in held], reserved=amount)
         return Reserved(tuple(Balance(one.charge, one.posted, one.pending + amount) for one in held))
 
     def extend(self, entry_id: str, charges: Sequence[Charge], amount: Nanousd, at_least: Nanousd) -> Nanousd:
         """Pending → pending, with more."""
-        row = self._sql(
-            f"SELECT state, reserved, started_at_ms, {', '.join(ROW_LABELS)} FROM ledger WHERE id = ?",  # noqa: S608
-            (entry_id,),
-        ).fetchone()
+        row = self._sql(_ROW_TO_EXTEND, (entry_id,)).fetchone()
         if row is None or row[0] != "pending":
             return 0
-        held, _ = self.balances.held(dict(zip(ROW_LABELS, row[3:], strict=True)), row[2], charges)
-        # Read only now: a balance that was just made has put itself into the row.
-        ids, caps = map(json.loads, self._sql("SELECT charges, caps FROM ledger WHERE id = ?", (entry_id,)).fetchone())
-        for one in held:
-            if one.id not in ids:
-                self.balances.move([one.id], pending=row[1])
-                one.pending += row[1]
+        _, seq, reserved, stored_ids, stored_caps, started_at_ms, *labels = row
+        held, _ = self.balances.held(tuple(labels), started_at_ms, charges)
+        if any(one.is_new for one in held):
+            _, _, _, stored_ids, stored_caps, *_ = self._sql(_ROW_TO_EXTEND, (entry_id,)).fetchone()
+        ids, caps = json.loads(stored_ids), json.loads(stored_caps)
+        there = set(ids)
+        joining = [one for one in held if one.id not in there]
+        if joining:
+            self.balances.move(str([one.id for one in joining]), pending=reserved)
+            for one in joining:
+                one.pending += reserved
                 ids.append(one.id)
-            if one.charge.cap not in caps:
-                caps.append(one.charge.cap)
+        unnamed = [one.charge.cap for one in held if one.charge.cap not in caps]
         room = min((one.room for one in held), default=amount)
         granted = amount if amount <= room else room if room >= at_least else 0
-        self.balances.move(ids, pending=granted)
-        self._sql(
-            "UPDATE ledger SET reserved = reserved + ?, charges = ?, caps = ? WHERE id = ?",
-            (granted, json.dumps(ids), json.dumps(caps), entry_id),
-        )
+        if granted:
+            self.balances.move(str(ids), pending=granted)
+            self._sql("UPDATE ledger SET reserved = reserved + ? WHERE seq = ?", (granted, seq))
+        if joining or unnamed:
+            values = (str(ids), json.dumps([*caps, *unnamed]), seq)
+            self._sql("UPDATE ledger SET charges = ?, caps = ? WHERE seq = ?", values)
         return granted
 
     def settle(self, entry_id: str, settlement: Settlement) -> bool:
         """Pending → posted, or expired → posted when it cost more."""
-        row = self._sql("SELECT state, reserved, cost, marks, charges FROM ledger WHERE id = ?", (entry_id,)).fetchone()
+        row = self._sql(_ROW_TO_END, (entry_id,)).fetchone()
         if row is None or row[0] not in {"pending", "expired"}:
             return False
-        state, reserved, posted, words, charges = row
+        state, seq, reserved, posted, words, ids = row
         cost = min(settlement.cost, MAX_AMOUNT)
         marks = {*words.split(), *settlement.marks}
         if state == "expired":
@@ -94,42 +104,43 @@ class Tables:
             marks -= {"expired", "estimated"} - settlement.marks
         if cost > reserved + posted:  # an expired row has posted what it had reserved
             marks.add("overrun")
-        self.balances.move(json.loads(charges), posted=cost - posted, pending=-reserved)
-        self._end(entry_id, "posted", settlement, cost, marks)
+        self.balances.move(ids, posted=cost - posted, pending=-reserved)
+        self._end(seq, "posted", settlement, cost, marks)
         return True
 
     def void(self, entry_id: str, settled_at_ms: int, status: int, note: str) -> bool:
         """Pending → voided."""
-        row = self._sql("SELECT state, reserved, marks, charges FROM ledger WHERE id = ?", (entry_id,)).fetchone()
+        row = self._sql(_ROW_TO_END, (entry_id,)).fetchone()
         if row is None or row[0] != "pending":
             return False
-        self.balances.move(json.loads(row[3]), pending=-row[1])
+        _, seq, reserved, _, words, ids = row
+        self.balances.move(ids, pending=-reserved)
         nothing = Settlement(cost=0, usage=Usage(), settled_at_ms=settled_at_ms, status=status, note=note)
-        self._end(entry_id, "voided", nothing, 0, row[2].split())
+        self._end(seq, "voided", nothing, 0, words.split())
         return True
 
     def post(self, entry: Entry, charges: Sequence[Charge], settlement: Settlement) -> bool:
         """– → posted; else as `settle`."""
-        if self._state(entry.id) is None:
-            held, others = self._held(entry, charges)
+        if self._sql(_ROW_TO_END, (entry.id,)).fetchone() is None:
+            held, others = self.balances.held(_labels(entry), entry.started_at_ms, charges)
             # A reservation of nothing, settled at once: so both ways write the same row.
-            self._insert(entry, "pending", [*(one.id for one in held), *others], [one.charge.cap for one in held])
+            ids = str([*(one.id for one in held), *others])
+            self._insert(entry, "pending", ids, tuple(one.charge.cap for one in held))
         return self.settle(entry.id, settlement)
 
     def record_refusal(self, entry: Entry, caps: Sequence[str], note: str) -> None:
         """– → refused."""
-        if self._state(entry.id) is None:
-            self._insert(entry, "refused", [], caps, note=note)
+        self._insert(entry, "refused", "[]", tuple(caps), note=note)
 
     def expire(self, owner: str, now_ms: int) -> int:
         """Pending → expired for all that an owner holds, and the end of its lease; gives how many reservations."""
         pending = self._sql(
-            "SELECT id, reserved, marks, charges FROM ledger WHERE state = 'pending' AND owner = ?", (owner,)
+            "SELECT seq, reserved, marks, charges FROM ledger WHERE state = 'pending' AND owner = ?", (owner,)
         ).fetchall()
-        for entry_id, reserved, words, charges in pending:
-            self.balances.move(json.loads(charges), posted=reserved, pending=-reserved)
+        for seq, reserved, words, ids in pending:
+            self.balances.move(ids, posted=reserved, pending=-reserved)
             ended = Settlement(reserved, Usage(), now_ms, note="its process ended before it was settled")
-            self._end(entry_id, "expired", ended, reserved, {*words.split(), "expired", "estimated"})
+            self._end(seq, "expired", ended, reserved, {*words.split(), "expired", "estimated"})
         self._sql("DELETE FROM process WHERE owner = ?", (owner,))
         return len(pending)
 
@@ -155,42 +166,41 @@ class Tables:
         ).fetchall()
         return tuple(_row(dict(zip(columns, values, strict=True))) for values in reversed(found))
 
-    def _state(self, entry_id: str) -> str | None:
+    def _is_pending(self, entry_id: str) -> bool:
+        """False when there is no such row. Raises ValueError for a call that has ended."""
         found = self._sql("SELECT state FROM ledger WHERE id = ?", (entry_id,)).fetchone()
-        return found[0] if found else None
-
-    def _held(self, entry: Entry, charges: Sequence[Charge]) -> tuple[list[Held], list[int]]:
-        labels = {label: getattr(entry, label) for label in ROW_LABELS}
-        return self.balances.held(labels, entry.started_at_ms, charges)
+        if found is not None and found[0] != "pending":
+            raise ValueError(f"call {entry_id} has ended before: {found[0]}")
+        return found is not None
 
     def _insert(
-        self, entry: Entry, state: str, ids: Sequence[int], caps: Sequence[str], *, reserved: int = 0, note: str = ""
-    ) -> None:
-        self._sql(
-            "INSERT INTO ledger (id, owner, state, started_at_ms, host, provider, model, client, run, dialect,"
-            " streamed, reserved, cost, usage, marks, status, response_model, note, charges, caps)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '{}', ?, 0, '', ?, ?, ?)",
-            (
-                entry.id,
-                self._owner.name,
-                state,
-                entry.started_at_ms,
-                *(text(getattr(entry, label)) for label in ROW_LABELS),
-                text(entry.dialect),
-                int(entry.streamed),
-                reserved,
-                " ".join(sorted(entry.marks)),
-                text(note),
-                json.dumps(ids),
-                json.dumps(caps),
-            ),
+        self, entry: Entry, state: str, ids: str, caps: tuple[str, ...], *, reserved: int = 0, note: str = ""
+    ) -> bool:
+        """Write a row; False, and nothing, when there is one of that id."""
+        return bool(
+            self._sql(
+                _INSERT,
+                (
+                    entry.id,
+                    self._owner.name,
+                    state,
+                    entry.started_at_ms,
+                    *map(text, _labels(entry)),
+                    text(entry.dialect),
+                    int(entry.streamed),
+                    reserved,
+                    " ".join(sorted(entry.marks)),
+                    text(note),
+                    ids,
+                    _names(caps),
+                ),
+            ).rowcount
         )
 
-    def _end(self, entry_id: str, state: str, settlement: Settlement, cost: Nanousd, marks: Iterable[str]) -> None:
+    def _end(self, seq: int, state: str, settlement: Settlement, cost: Nanousd, marks: Iterable[str]) -> None:
         usage = {name: count for name in _COUNTS if (count := getattr(settlement.usage, name))}
         self._sql(
-            "UPDATE ledger SET state = ?, settled_at_ms = ?, reserved = 0, cost = ?, usage = ?, marks = ?, status = ?,"
-            " response_model = ?, note = ? WHERE id = ?",
+            _END,
             (
                 state,
                 settlement.settled_at_ms,
@@ -200,9 +210,18 @@ class Tables:
                 settlement.status,
                 text(settlement.model),
                 text(settlement.note),
-                entry_id,
+                seq,
             ),
         )
+
+
+def _labels(entry: Entry) -> Labels:
+    return entry.host, entry.provider, entry.model, entry.client, entry.run
+
+
+@lru_cache(maxsize=256)
+def _names(caps: tuple[str, ...]) -> str:
+    return json.dumps(caps)
 
 
 def _row(column: dict[str, Any]) -> Row:
