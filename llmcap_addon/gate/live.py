@@ -20,10 +20,11 @@ from llmcap_addon.call import Call
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.admission import Granted
 from llmcap_addon.gate.pace import Pace, hidden_tokens
+from llmcap_addon.gate.running import RunningCost
 from llmcap_addon.gate.runtime import Runtime
 from llmcap_addon.money import Nanousd
 from llmcap_addon.pricing.quote import Pricing
-from llmcap_addon.usage import NO_TERMS, Reading, Terms, Usage
+from llmcap_addon.usage import Reading, Usage
 from llmcap_addon.wire.dialect import Refusal
 
 ASK_AGAIN_S = 0.1
@@ -85,6 +86,7 @@ class LiveCall:
         """Why it was cut; None while it was not."""
         self._budget = budget
         self._pricing = pricing
+        self._running = RunningCost(call, granted.quote, pricing, granted.output_limit)
         self._runtime = runtime
         self._on_change = on_change
         self._on_end = on_end
@@ -97,11 +99,6 @@ class LiveCall:
         """Output tokens when the provider's error came; output behind it shows that it was not the end."""
         self._refused_at_s: float | None = None
         self._cut_words: Callable[[], Refusal] | None = None
-        self._terms = NO_TERMS
-        """What the response has named so far."""
-        self._rates = granted.quote
-        """Prices what has come so far: the quote, until the response says which tier was really applied."""
-        self._input: tuple[Usage | None, Nanousd] = (None, granted.quote.amount(0))
         self._shown_at_s = 0.0
 
     @property
@@ -116,7 +113,7 @@ class LiveCall:
         if self.refusal is not None:
             return Step.CUT
         self._show(reading)
-        tokens = self._output_tokens(reading)
+        tokens = self._running.tokens(reading)
         pace = self._pace
         now_s = self._runtime.monotonic_s()
         pace.see(tokens, now_s)
@@ -129,16 +126,17 @@ class LiveCall:
             self._failed_at = tokens
         if reading.final or tokens == self._failed_at:
             return Step.PASS  # all there is has been billed; cutting now saves nothing
-        if self._cost_so_far(reading, tokens + pace.ahead) <= self.reserved:
+        ahead = self._running.within_limit(tokens, pace.ahead)
+        if self._running.amount(reading, ahead) <= self.reserved:
             self._held_margin = pace.margin
-            soon = min(tokens + pace.ahead + pace.slice // 2, self.output_limit)
-            self._wants = self._cost_so_far(reading, soon) > self.reserved and self._may_ask(now_s)
+            soon = self._running.within_limit(tokens, pace.ahead + pace.slice // 2)
+            self._wants = self._running.amount(reading, soon) > self.reserved and self._may_ask(now_s)
             return Step.PASS
         if self._cut_words is not None and not self.extending:
             self.refuse(self._cut_words())  # the ledger has said already that there is no more
             return Step.CUT
         self._wants = True
-        outrun = self._cost_so_far(reading, tokens) > self.reserved or not self._may_ask(now_s)
+        outrun = self._running.amount(reading, tokens) > self.reserved or not self._may_ask(now_s)
         return Step.HOLD if outrun else Step.PASS
 
     @property
@@ -152,12 +150,12 @@ class LiveCall:
         Raises StoreError. Run it beside the stream, one at a time.
         """
         self._wants = False
-        tokens = self._output_tokens(reading)
-        ahead = tokens + self._pace.ahead
+        tokens = self._running.tokens(reading)
+        ahead = self._running.within_limit(tokens, self._pace.ahead)
         if not self._may_ask(self._runtime.monotonic_s()):
-            return Step.PASS if self._cost_so_far(reading, ahead) <= self.reserved else Step.CUT
-        at_least = max(1, self._cost_so_far(reading, ahead) - self.reserved)
-        wanted = self._cost_so_far(reading, min(ahead + self._pace.slice, self.output_limit)) - self.reserved
+            return Step.PASS if self._running.amount(reading, ahead) <= self.reserved else Step.CUT
+        at_least = max(1, self._running.amount(reading, ahead) - self.reserved)
+        wanted = self._running.amount(reading, self._running.within_limit(ahead, self._pace.slice)) - self.reserved
         amount = max(at_least, wanted)
         granted = await self._budget.extend(
             self.entry.id, self.call.labels(), self.entry.started_at_ms, amount, at_least
@@ -168,13 +166,14 @@ class LiveCall:
         if self.ended or self.refusal is not None:
             return Step.CUT
         # The stream went on while the store was asked: judge by where it stands now.
-        tokens = self._output_tokens(reading)
-        if reading.final or self._cost_so_far(reading, tokens + self._pace.ahead) <= self.reserved:
+        tokens = self._running.tokens(reading)
+        ahead = self._running.within_limit(tokens, self._pace.ahead)
+        if reading.final or self._running.amount(reading, ahead) <= self.reserved:
             return Step.PASS
         if not granted:
             return Step.CUT
         self._wants = True
-        return Step.PASS if self._cost_so_far(reading, tokens) <= self.reserved else Step.HOLD
+        return Step.PASS if self._running.amount(reading, tokens) <= self.reserved else Step.HOLD
 
     def refuse(self, refusal: Refusal) -> None:
         """Remember why this stream is cut; the first reason stays."""
@@ -196,56 +195,9 @@ class LiveCall:
     def _may_ask(self, now_s: float) -> bool:
         return self._refused_at_s is None or now_s - self._refused_at_s >= ASK_AGAIN_S
 
-    def _output_tokens(self, reading: Reading) -> int:
-        reported = reading.usage.output_tokens if reading.usage is not None else 0
-        if reading.counted_at_usage is not None:
-            return reported + reading.counted_output_tokens - reading.counted_at_usage
-        return max(reading.counted_output_tokens, reported)
-
-    def _hidden_tokens(self, reading: Reading) -> int:
-        """What may have been billed without being seen; nothing where the usage so far tells it."""
-        return self.quote.hidden_output_tokens if reading.counted_at_usage is None else 0
-
     def cost_so_far(self, reading: Reading) -> Nanousd:
         """The most that has been billed by now, as far as the reading shows."""
-        return self._cost_so_far(reading, self._output_tokens(reading))
-
-    def _cost_so_far(self, reading: Reading, output_tokens: int) -> Nanousd:
-        """The most that has been billed when so much visible output is out, hidden reasoning on top."""
-        usage = reading.usage
-        if self._terms != reading.terms:
-            self._follow(reading.terms)
-        if self._input[0] is not usage:
-            self._input = (usage, self._input_cost(reading))
-        tokens = min(output_tokens + self._hidden_tokens(reading), max(output_tokens, self.output_limit))
-        return self._input[1] + self._output_cost(usage, tokens)
-
-    def _follow(self, named: Terms) -> None:
-        asked = self.call.terms
-        terms = Terms(
-            named.service_tier or asked.service_tier, named.speed or asked.speed, named.geography or asked.geography
-        )
-        self._terms = named
-        self._rates = self._pricing.quote(replace(self.call, terms=terms))
-        self._input = (None, self._rates.amount(0, self.quote.input_tokens))
-
-    def _output_cost(self, usage: Usage | None, tokens: int) -> Nanousd:
-        """What so much output costs at most, at the rates that this much input brings about."""
-        inputs = max(usage.input_tokens, 1) if usage is not None else self.quote.input_tokens
-        return self._rates.amount(tokens, inputs) - self._rates.amount(0, inputs) + 1  # both are rounded up
-
-    def _input_cost(self, reading: Reading) -> Nanousd:
-        if reading.usage is None or not reading.usage.input_tokens:
-            return self._rates.amount(0, self.quote.input_tokens)
-        asked = replace(
-            reading.usage,
-            web_search_requests=max(reading.usage.web_search_requests, reading.counted_web_search_requests),
-            output_tokens=0,
-            reasoning_tokens=0,
-            output_audio_tokens=0,
-            output_image_tokens=0,
-        )
-        return self._pricing.cost(self.call, asked, reading.terms, reading.model).amount
+        return self._running.amount(reading)
 
     # ── the end ──
 
@@ -304,8 +256,9 @@ class LiveCall:
             if held and (self._pace.is_young or self._is_spent):
                 # The reservation held the margin when the stream was last judged; a pace that has changed since, or
                 # that nobody knows yet, does not make what is on its way any more.
-                tokens = self._output_tokens(reading) + (0 if ending == "complete" else held_tokens)
-                cost = min(cost, max(self.reserved, self._cost_so_far(reading, tokens)))
+                further = 0 if ending == "complete" else held_tokens
+                tokens = self._running.within_limit(self._running.tokens(reading), further)
+                cost = min(cost, max(self.reserved, self._running.amount(reading, tokens)))
             assumed = self.quote.assumed
             note = note or reading.unreadable or _WHY_ESTIMATED[ending]
         if assumed:
@@ -323,24 +276,24 @@ class LiveCall:
     async def _estimate(self, reading: Reading, ending: Ending) -> tuple[Usage, Nanousd]:
         """Say from above what a call cost whose final usage nobody reported."""
         reported = reading.usage or Usage()
-        if reading.unreadable or (not self.call.streamed and ending != "complete") or self._bills_in_full(ending):
-            output = max(self.output_limit, self._output_tokens(reading))
+        if self._bills_in_full(ending) or (not self.call.streamed and (reading.unreadable or ending != "complete")):
+            output = max(self.output_limit, self._running.tokens(reading))
         else:
             now_s = self._runtime.monotonic_s()
             unseen = 0 if ending == "complete" else self._pace.unseen(now_s)
-            hidden = hidden_tokens(self.call.provider, now_s - self._begun_s, self._hidden_tokens(reading))
-            output = self._output_tokens(reading) + unseen + hidden
-            output = min(output, max(self.output_limit, self._output_tokens(reading)))
+            # What can't be read is as good as hidden: so much can have come in the time.
+            bound = self.output_limit if reading.unreadable else self._running.hidden_tokens(reading)
+            hidden = hidden_tokens(self.call.provider, now_s - self._begun_s, bound)
+            output = self._running.within_limit(self._running.tokens(reading), unseen + hidden)
         if not self.call.has_output:
             output = 0
         if reported.input_tokens:
             usage = replace(reported, output_tokens=max(output, reported.output_tokens))
-            return usage, self._input_cost(reading) + self._output_cost(usage, usage.output_tokens)
-        inputs = self.quote.input_tokens
-        if not reading.unreadable:
+        else:
             counted = await self._runtime.in_thread(lambda: self._pricing.quote(self.call, "counted"))
-            inputs = min(inputs, counted.input_tokens)
-        return Usage(input_tokens=inputs, output_tokens=output), self._rates.amount(output, inputs)
+            inputs = min(self.quote.input_tokens, counted.input_tokens)
+            usage = Usage(input_tokens=inputs, output_tokens=output)
+        return usage, self._running.amount_of(reading, usage)
 
     @property
     def _is_spent(self) -> bool:
@@ -376,9 +329,9 @@ class LiveCall:
         if not self.call.streamed or now_s - self._shown_at_s < SHOW_EVERY_S:
             return
         self._shown_at_s = now_s
-        tokens = self._output_tokens(reading)
+        tokens = self._running.tokens(reading)
         usage = replace(reading.usage or Usage(input_tokens=self.quote.input_tokens), output_tokens=tokens)
-        cost = self._cost_so_far(reading, tokens)
+        cost = self._running.amount(reading, tokens)
         self._on_change(self.line("streaming", usage, cost, self.entry.marks))
 
 

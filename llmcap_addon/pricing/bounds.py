@@ -16,6 +16,9 @@ TOKENS_PER_BLOCK = 64
 """What wraps a content block, a tool call or a tool's result."""
 TOKENS_PER_CALL = 512
 """What a provider puts around any prompt."""
+TOKENS_PER_OPENAI_CALL = 64
+"""The same at OpenAI itself, which bills 3 tokens around a chat's messages, where nothing else is asked for.
+https://github.com/openai/openai-cookbook/blob/main/examples/How_to_count_tokens_with_tiktoken.ipynb"""
 TOKENS_WITH_TOOLS = 1024
 """The system prompt that tools bring along; Anthropic's largest published one is 804 tokens."""
 TOKENS_PER_PROVIDER_TOOL = 2048
@@ -57,7 +60,7 @@ def input_bound(call: Call, limits: Limits, rung: Rung, tokenizer: Tokenizer) ->
     if rung == "counted":
         count = sum(map(tokenizer.count, content.texts))
         text = min(text, factor(call.provider, call.model).times(count))
-    bound = text + _overhead(content)
+    bound = text + _around(call) + _overhead(content)
     bound += sum(media_tokens(call.provider, call.model, part) for part in content.media)
     if content.server_turns:
         turns = content.server_turns
@@ -68,8 +71,16 @@ def input_bound(call: Call, limits: Limits, rung: Rung, tokenizer: Tokenizer) ->
     return bound
 
 
+def _around(call: Call) -> int:
+    # A search model's instructions are not known.
+    plain = (
+        call.provider == "openai" and factor(call.provider, call.model).is_own and "search" not in call.model.lower()
+    )
+    return TOKENS_PER_OPENAI_CALL if plain else TOKENS_PER_CALL
+
+
 def _overhead(content: Content) -> int:
-    tokens = TOKENS_PER_CALL + TOKENS_PER_MESSAGE * content.messages + TOKENS_PER_BLOCK * content.blocks
+    tokens = TOKENS_PER_MESSAGE * content.messages + TOKENS_PER_BLOCK * content.blocks
     if content.tool_bytes or content.provider_tools:
         tokens += TOKENS_WITH_TOOLS + TOKENS_PER_PROVIDER_TOOL * content.provider_tools
         tokens += -(-content.tool_bytes // 4)  # rendered anew, at most a quarter longer than its JSON

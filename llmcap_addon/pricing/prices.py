@@ -17,7 +17,7 @@ from llmcap_addon.money import Nanousd, ceil_div
 from llmcap_addon.pricing import terms as billing
 from llmcap_addon.pricing.bounds import UNKNOWN_LIMITS, Limits, input_bound, output_bound
 from llmcap_addon.pricing.cost import cost
-from llmcap_addon.pricing.family import factor
+from llmcap_addon.pricing.family import Factor, factor
 from llmcap_addon.pricing.quote import Priced, Rung
 from llmcap_addon.pricing.rates import (
     FALLBACK_WEB_SEARCH,
@@ -73,6 +73,12 @@ class CallQuote:
     web_searches: int
     has_audio: bool
     cache_write: Literal["none", "short", "long"]
+    family: Factor
+    """How the model's tokenizer compares with the one we count with."""
+
+    def least_tokens(self, counted: int) -> int:
+        """Undo the factor that `count_output` put on top of its count."""
+        return counted * self.family.denominator // self.family.numerator
 
     def amount(self, output_tokens: int, input_tokens: int | None = None) -> Nanousd:
         """Price so much output on top of the input bound (or so much input) at the worst it could cost."""
@@ -172,6 +178,7 @@ class Prices:
             web_searches=content.web_searches,
             has_audio=content.opaque or any(part.kind in ("audio", "video") for part in content.media),
             cache_write=call.cache_write,
+            family=factor(call.provider, call.model),
         )
 
     def cost(self, call: Call, usage: Usage, terms: Terms, model: str = "") -> Priced:

@@ -49,6 +49,10 @@ class Quote(Protocol):
         """True when the request itself limits its answer."""
         ...
 
+    def least_tokens(self, counted: int) -> int:
+        """The tokens that output counted from above surely has: our tokenizer's own count, without the factor on it."""
+        ...
+
     def amount(self, output_tokens: int, input_tokens: int | None = None) -> Nanousd:
         """What the input bound (or so many input tokens) and so many output tokens cost at most, fees included."""
         ...

@@ -25,7 +25,7 @@ CUT_SECONDS = 0.05
 ENDLESS = Script(output_tokens=1_000_000, tokens_per_second=500)
 """A stream that ends only when it is cut."""
 
-LIMITS = {"gpt-4o": "0.006", "claude-sonnet-4-5": "0.012", "gemini-2.5-flash": "0.0016"}
+LIMITS = {"gpt-4o": "0.012", "claude-sonnet-4-5": "0.012", "gemini-2.5-flash": "0.0016"}
 """Room for some hundreds of tokens of each model: a second of `ENDLESS`."""
 
 USD_TO_NANOUSD = 1_000_000_000

@@ -10,6 +10,7 @@ import pytest
 from llmcap_addon.budget.caps import Cap
 from llmcap_addon.gate import admission
 from llmcap_addon.gate.live import LiveCall
+from llmcap_addon.gate.pace import FIRST_SLICE_TOKENS
 from llmcap_addon.money import nanousd
 from llmcap_addon.usage import Usage
 from llmcap_addon.wire.dialect import Refusal
@@ -132,8 +133,26 @@ async def test_an_answer_is_not_shortened_to_nothing(make_house: MakeHouse, limi
         assert (outcome.max_output_tokens or 0) >= admission.MIN_SHORTENED_TOKENS
 
 
+async def test_a_stream_waits_for_a_first_slice_that_others_only_hold(make_house: MakeHouse) -> None:
+    """Begun on less it would most likely be cut; and when its wait is over it begins on what there is."""
+    call = replace(STREAM, max_output_tokens=16_000)
+    house = make_house("1")
+    slices = house.gate.pricing.quote(call, "counted")
+    room = slices.amount(FIRST_SLICE_TOKENS) + slices.amount(admission.MIN_SLICE_TOKENS) + 1_000_000  # "small" fits
+    house.budget.replace_caps([Cap("daily", room, "day")], "UTC")
+    first = await house.admitted(call)
+    second = asyncio.create_task(house.admitted(call))
+    await waiting(house)
+    assert not second.done()
+    third = asyncio.create_task(house.admitted(call))
+    await first.finish(final(SMALL), "complete", 200)
+    assert (await asyncio.wait_for(second, 10)).reserved >= slices.amount(FIRST_SLICE_TOKENS)
+    await house.advance(third.done)
+    assert third.result().reserved < slices.amount(FIRST_SLICE_TOKENS)
+
+
 async def test_a_stream_begins_with_what_is_left(make_house: MakeHouse) -> None:
-    """Less than a first slice will do, where a margin's worth and more is there; below that nothing begins."""
+    """Less than a first slice will do, where half of it is there; below that nothing begins."""
     house = make_house("1", wait_ms=0)
     quote = house.gate.pricing.quote(STREAM)
     for tokens, fits in ((admission.MIN_SLICE_TOKENS, True), (admission.MIN_SLICE_TOKENS - 1, False)):

@@ -10,6 +10,7 @@ from llmcap_addon.budget.caps import Cap
 from llmcap_addon.call import Call
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.live import Step
+from llmcap_addon.gate.pace import HIDDEN_START_TOKENS
 from llmcap_addon.money import nanousd
 from llmcap_addon.pricing.quote import Priced
 from llmcap_addon.usage import Reading, Terms, Usage
@@ -134,16 +135,53 @@ async def test_a_provider_that_bills_on_is_posted_in_full(make_house: MakeHouse)
     assert (await house.rows())[0].usage.output_tokens == 16_000
 
 
-async def test_an_unreadable_cut_is_not_below_its_bound(make_house: MakeHouse) -> None:
-    """What a stream said that could not be read is unknown: its slice says nothing about it."""
+@pytest.mark.parametrize(
+    ("provider", "least", "most"), [("openai", 5 + HIDDEN_START_TOKENS, 5_000), ("api.example.com", 16_000, 16_000)]
+)
+async def test_an_unreadable_cut_is_posted_from_above(
+    make_house: MakeHouse, provider: str, least: int, most: int
+) -> None:
+    """What a stream said that could not be read is bounded by the time, where the speed is; else by the limit."""
     house = make_house("1")
-    live = await house.admitted(LONG)
+    live = await house.admitted(replace(LONG, provider=provider))
     reading = Reading(unreadable="gibberish", counted_output_tokens=5)
     assert live.observe(reading) is Step.CUT
     await live.finish(reading, "cut", 200)
     [row] = await house.rows()
-    assert row.usage.output_tokens == 16_000
-    assert row.cost >= 16_000 * 10_000
+    assert least <= row.usage.output_tokens <= most
+
+
+INPUT_TOLD = Usage(input_tokens=5, output_tokens=1)
+CLAUDE = replace(
+    STREAM, dialect="anthropic.messages", provider="anthropic", host="api.anthropic.com", model="claude-sonnet-4-5"
+)
+
+
+async def test_a_count_from_above_ends_at_the_stated_limit(make_house: MakeHouse) -> None:
+    """Our count may be twice Claude's; at its limit the provider stops, so such a stream isn't cut for our doubt."""
+    house = make_house("1")
+    live = await house.admitted(replace(CLAUDE, max_output_tokens=600))
+    house.budget.replace_caps([Cap("daily", live.reserved, "day")], "UTC")
+    house.runtime.seconds += 5
+    for counted in (400, 800, 1_200):
+        assert live.observe(Reading(counted_output_tokens=counted, usage=INPUT_TOLD)) is Step.PASS
+        assert not live.wants_extension
+    reading = Reading(counted_output_tokens=1_200, usage=INPUT_TOLD)
+    assert live.cost_so_far(reading) <= live.reserved
+    await live.finish(reading, "upstream_gone", 200)
+    assert (await house.rows())[0].usage.output_tokens == 600
+
+
+async def test_a_provider_that_passes_the_limit_is_counted_on(make_house: MakeHouse) -> None:
+    """When even the count from below is above the stated limit, this provider did not keep to it."""
+    house = make_house("1")
+    live = await house.admitted(replace(CLAUDE, max_output_tokens=600))
+    house.budget.replace_caps([Cap("daily", live.reserved, "day")], "UTC")
+    house.runtime.seconds += 5
+    reading = Reading(counted_output_tokens=1_202)
+    assert live.cost_so_far(reading) > live.reserved
+    assert live.observe(reading) is Step.HOLD
+    assert await house.gate.extend(live, reading) is Step.CUT
 
 
 async def test_a_complete_stream_without_usage_has_no_margin(make_house: MakeHouse) -> None:

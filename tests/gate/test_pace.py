@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcap_addon.gate.pace import (
-    FIRST_SLICE_TOKENS,
     HIDDEN_START_TOKENS,
     LATENCY_ALLOWANCE_S,
     MAX_SLICE_TOKENS,
     MIN_MARGIN_TOKENS,
+    MIN_SLICE_TOKENS,
     SLICE_S,
     Pace,
     hidden_tokens,
@@ -28,7 +28,7 @@ def paced(*seen: tuple[int, float]) -> Pace:
 def test_before_anything_comes_the_least_is_kept() -> None:
     """A stream that has said nothing has no speed, however long it has been silent."""
     pace = paced((0, 0.0), (0, 100.0))
-    assert (pace.rate, pace.margin, pace.slice) == (0, MIN_MARGIN_TOKENS, FIRST_SLICE_TOKENS)
+    assert (pace.rate, pace.margin, pace.slice) == (0, MIN_MARGIN_TOKENS, MIN_SLICE_TOKENS)
 
 
 def test_the_clock_starts_with_the_first_token() -> None:
@@ -42,7 +42,7 @@ def test_margin_and_slice_grow_with_the_speed() -> None:
     slow, fast, flood = paced((1, 0.0), (50, 1.0)), paced((1, 0.0), (400, 1.0)), paced((1, 0.0), (90_000, 1.0))
     assert slow.margin == MIN_MARGIN_TOKENS
     assert fast.margin == 400 * LATENCY_ALLOWANCE_S
-    assert slow.slice == FIRST_SLICE_TOKENS
+    assert slow.slice == MIN_SLICE_TOKENS
     assert fast.slice == 400 * SLICE_S
     assert flood.slice == MAX_SLICE_TOKENS
 
@@ -62,7 +62,7 @@ def test_it_stays_ahead_by_the_largest_chunk(steps: list[tuple[int, float]]) -> 
         now_s += passed_s
         pace.see(tokens, now_s)
         assert pace.ahead >= pace.margin + more
-        assert FIRST_SLICE_TOKENS <= pace.slice <= MAX_SLICE_TOKENS
+        assert MIN_SLICE_TOKENS <= pace.slice <= MAX_SLICE_TOKENS
         assert pace.margin >= MIN_MARGIN_TOKENS
 
 

@@ -24,17 +24,25 @@ def bound(content: Content, limits: Limits = WIDE, rung: str = "bytes", **fields
 
 
 def test_bytes_bound_text_and_what_wraps_it() -> None:
-    """Text bytes, 16 a message, 64 a block, 512 a call; tools bring a prompt and are rendered longer."""
-    assert bound(Content()) == 512
-    assert bound(Content(text_bytes=1000, messages=3, blocks=2)) == 1000 + 48 + 128 + 512
-    assert bound(Content(text_bytes=1000, tool_bytes=401)) == 1000 + 512 + 1024 + 101
-    assert bound(Content(provider_tools=2)) == 512 + 1024 + 4096
+    """Text bytes, 16 a message, 64 a block, 64 a call of OpenAI's; tools bring a prompt and are rendered longer."""
+    assert bound(Content()) == 64
+    assert bound(Content(text_bytes=1000, messages=3, blocks=2)) == 1000 + 48 + 128 + 64
+    assert bound(Content(text_bytes=1000, tool_bytes=401)) == 1000 + 64 + 1024 + 101
+    assert bound(Content(provider_tools=2)) == 64 + 1024 + 4096
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"), [("anthropic", "claude-sonnet-4-5"), ("openai", "gpt-4o-search-preview"), ("x", "gpt-4o")]
+)
+def test_elsewhere_more_may_be_around_a_prompt(provider: str, model: str) -> None:
+    """What others put around a prompt, or a model that searches gets told, is not published."""
+    assert input_bound(call(provider, model, Content()), WIDE, "bytes", SHARED) == 512
 
 
 def test_the_context_window_is_a_bound_too() -> None:
     """A provider refuses or truncates what is longer; embeddings have a window for each input instead."""
     assert bound(Content(text_bytes=1_000_000), Limits(128_000)) == 128_000
-    assert bound(Content(text_bytes=1_000_000), Limits(8192), has_output=False) == 1_000_512
+    assert bound(Content(text_bytes=1_000_000), Limits(8192), has_output=False) == 1_000_064
 
 
 def test_what_the_body_does_not_show_is_bounded_by_the_window() -> None:
@@ -42,7 +50,7 @@ def test_what_the_body_does_not_show_is_bounded_by_the_window() -> None:
     assert bound(Content(opaque=True), Limits(128_000)) == 128_000
     assert bound(Content(opaque=True, server_turns=8), Limits(128_000)) == 9 * 128_000
     assert bound(Content(text_bytes=120_000, server_turns=8), Limits(128_000)) == 9 * 128_000
-    assert bound(Content(text_bytes=1_000, server_turns=2), Limits(128_000)) == 3 * (1_000 + 512) + 3 * 20_000
+    assert bound(Content(text_bytes=1_000, server_turns=2), Limits(128_000)) == 3 * (1_000 + 64) + 3 * 20_000
     assert bound(Content(opaque=True), Limits()) == bounds.DEFAULT_CONTEXT_TOKENS
 
 
@@ -52,7 +60,7 @@ def test_counting_tightens_the_bound_of_text() -> None:
     content = Content(texts=(text,), text_bytes=len(text), messages=1)
     tight = bound(content, rung="counted")
     assert tight < bound(content) / 2
-    assert tight >= SHARED.count(text) * 1.1 + 16 + 512
+    assert tight >= SHARED.count(text) * 1.1 + 16 + 64
 
 
 @given(text=st.text(max_size=200), model=st.sampled_from(["gpt-4o", "gpt-4", "claude-opus-4-7", "gemini-2.5-pro"]))

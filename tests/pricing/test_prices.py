@@ -310,6 +310,6 @@ def test_searches_are_reserved_and_never_free(prices: Prices) -> None:
 def test_amounts_add_up(prices: Prices) -> None:
     """A quote's amount is input at its worst price plus output at its, rounded up once."""
     quote = prices.quote(call("openai", "gpt-4o-mini", Content(text_bytes=100), terms=Terms("default")))
-    assert quote.input_tokens == 612
-    assert quote.amount(10) == ceil_div(612 * 150 + 10 * 600, 1)
+    assert quote.input_tokens == 164
+    assert quote.amount(10) == ceil_div(164 * 150 + 10 * 600, 1)
     assert quote.amount(10, 1) == 150 + 6000

@@ -25,7 +25,7 @@ from tests.proxy.chat import DONE, Driven, price, tokens, usage
 type Drive = Callable[..., Awaitable[Driven]]
 
 LONG = replace(STREAM, max_output_tokens=16_000)
-OUTRUNS = 600
+OUTRUNS = 2_400
 """Tokens; more than a first slice holds."""
 
 
@@ -136,7 +136,7 @@ async def test_the_end_of_the_body_releases_what_is_held(drive: Drive) -> None:
 
 async def test_an_extension_that_is_refused_after_the_end_cuts_nothing(drive: Drive) -> None:
     """A stream that has ended while the store was asked is no cut, and trips no cap."""
-    driven = await drive(limit="0.004")
+    driven = await drive(limit="0.012")
     driven.begin()
     driven.feed(tokens(OUTRUNS))
     running = asyncio.create_task(driven.extend())
@@ -151,7 +151,7 @@ async def test_an_extension_that_is_refused_after_the_end_cuts_nothing(drive: Dr
 
 async def test_a_refused_extension_cuts_once_and_forwards_nothing_held(drive: Drive) -> None:
     """What the cap does not pay for is never seen; the last bytes are the dialect's error, given once."""
-    driven = await drive(limit="0.004")
+    driven = await drive(limit="0.012")
     driven.begin()
     paid = tokens(5)
     assert driven.feed(paid) == paid
@@ -173,7 +173,7 @@ async def test_a_refused_extension_cuts_once_and_forwards_nothing_held(drive: Dr
 
 async def test_a_body_that_ends_before_the_cut_is_noticed_still_says_why(drive: Drive) -> None:
     """Between the refusal and the nudge the provider may end by itself: the client must not take that for the end."""
-    driven = await drive(limit="0.004")
+    driven = await drive(limit="0.012")
     driven.begin()
     driven.feed(tokens(OUTRUNS))
     await driven.extend()
@@ -344,7 +344,7 @@ async def test_a_fault_before_there_is_a_meter_breaks_the_response_off(drive: Dr
 
 async def test_a_cut_that_cannot_be_worded_breaks_the_stream_off(drive: Drive) -> None:
     """A truncated stream must not look like a whole one."""
-    driven = await drive(limit="0.004", dialect=Faulty("cut", ValueError("oops")))
+    driven = await drive(limit="0.012", dialect=Faulty("cut", ValueError("oops")))
     driven.begin()
     driven.feed(tokens(OUTRUNS))
     await driven.extend()
@@ -419,7 +419,7 @@ async def test_a_stream_goes_on_to_the_end_of_its_cap(drive: Drive) -> None:
 
 async def test_a_raised_limit_lets_a_live_stream_go_on(drive: Drive) -> None:
     """An edit of caps.yaml counts from the next extension on."""
-    driven = await drive(limit="0.004")
+    driven = await drive(limit="0.012")
     driven.begin()
     assert driven.feed(tokens(OUTRUNS)) == b""
     driven.house.budget.replace_caps([Cap("daily", nanousd("1"), "day")], "UTC")

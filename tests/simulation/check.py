@@ -10,8 +10,8 @@ from typing import Any
 
 from llmcap_addon.budget.caps import Cap
 from llmcap_addon.budget.ledger import Charge, Entry, Reserved
-from llmcap_addon.gate.admission import MIN_SLICE_TOKENS
 from llmcap_addon.gate.live import LiveCall
+from llmcap_addon.gate.pace import MIN_MARGIN_TOKENS
 from llmcap_addon.wire.dialect import Refusal
 from tests.simulation.ledgers import Naive, Row
 from tests.simulation.plan import CallPlan
@@ -104,12 +104,12 @@ class Checker(Watch):
         if talk.plan.rude:
             cause = f"rude provider ({talk.plan.rude})"
         elif talk.reading.unreadable:
-            cause = "unreadable, posted as the bound"
+            cause = "unreadable, posted from above"
         elif state == "expired" or not self._was_fair(store, talk):
             cause = "the store failed or was slow"
         elif talk.ending == "complete":
             cause = "counted from above, and no usage was reported"
-        elif talk.plan.chunk > MIN_SLICE_TOKENS // 2:
+        elif talk.plan.chunk > 2 * MIN_MARGIN_TOKENS:
             cause = f"large chunks, {talk.ending}"
         else:
             cause = f"polite, {talk.ending}"

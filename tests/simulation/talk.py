@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llmcap_addon.call import Call
 from llmcap_addon.gate.gate import Gate
 from llmcap_addon.gate.live import Ending, LiveCall
-from llmcap_addon.gate.pace import FIRST_SLICE_TOKENS, RATE_FLOOR_S
+from llmcap_addon.gate.pace import RATE_FLOOR_S, YOUNG_TOKENS
 from llmcap_addon.money import ceil_div
 from llmcap_addon.proxy.exchange import Exchange
 from llmcap_addon.usage import Reading, Terms, Usage
@@ -325,6 +325,6 @@ class Talk:
         """
         if self.stop_s is None or self.sent_s is None:
             return False
-        large = self.plan.chunk + self.plan.rate * MAX_ROUND_TRIP_S > FIRST_SLICE_TOKENS
+        large = self.plan.chunk + self.plan.rate * MAX_ROUND_TRIP_S > YOUNG_TOKENS
         early = self.stop_s - self.plan.up_s <= self._arrives_s(1) + RATE_FLOOR_S + SLOP_S or self._chunks <= 1
         return early and (large or self.ending in ("cut", "shutdown"))

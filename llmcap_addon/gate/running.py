@@ -1,0 +1,92 @@
+"""RunningCost: the most that a call has been billed while its answer comes, as far as its reading shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llmcap_addon.call import Call
+from llmcap_addon.money import Nanousd
+from llmcap_addon.pricing.quote import Pricing, Quote
+from llmcap_addon.usage import NO_TERMS, Reading, Terms, Usage
+
+
+class RunningCost:
+    """Prices one call's readings from above; cheap enough for every chunk."""
+
+    def __init__(self, call: Call, quote: Quote, pricing: Pricing, output_limit: int) -> None:
+        """Take the quote the call was admitted by, and the upper bound on its answer's tokens, all choices together."""
+        self._call = call
+        self._quote = quote
+        self._pricing = pricing
+        self._output_limit = output_limit
+        self._terms = NO_TERMS
+        """What the response has named so far."""
+        self._rates = quote
+        """Prices what has come so far: the quote, until the response says which tier was really applied."""
+        self._input: tuple[Usage | None, Nanousd] = (None, quote.amount(0))
+
+    def tokens(self, reading: Reading) -> int:
+        """Give the visible output so far.
+
+        A count of ours may be several times the truth, and a provider stops at the limit: what is beyond it is believed
+        only where the count, taken from below, shows that this provider did not.
+        """
+        reported = reading.usage.output_tokens if reading.usage is not None else 0
+        counted = reading.counted_output_tokens - (reading.counted_at_usage or 0)
+        known = reported if reading.counted_at_usage is not None else 0
+        if known + self._quote.least_tokens(counted) > self._output_limit:
+            return max(reported, known + counted)
+        return max(reported, min(known + counted, self._output_limit))
+
+    def within_limit(self, tokens: int, further: int) -> int:
+        """Give so many further tokens, but no more than the provider generates at all."""
+        return min(tokens + further, max(tokens, self._output_limit))
+
+    def hidden_tokens(self, reading: Reading) -> int:
+        """Give what may have been billed without being seen; nothing where the usage so far tells it."""
+        return self._quote.hidden_output_tokens if reading.counted_at_usage is None else 0
+
+    def amount(self, reading: Reading, output_tokens: int | None = None) -> Nanousd:
+        """Price what has come, or so much visible output; hidden reasoning on top, within the limit."""
+        usage = reading.usage
+        if self._terms != reading.terms:
+            self._follow(reading.terms)
+        if self._input[0] is not usage:
+            self._input = (usage, self._input_amount(reading))
+        visible = self.tokens(reading) if output_tokens is None else output_tokens
+        return self._input[1] + self._output_amount(usage, self.within_limit(visible, self.hidden_tokens(reading)))
+
+    def amount_of(self, reading: Reading, usage: Usage) -> Nanousd:
+        """Price a usage that was put together from a reading, hidden reasoning included."""
+        if self._terms != reading.terms:
+            self._follow(reading.terms)
+        if not reading.usage or not reading.usage.input_tokens:
+            return self._rates.amount(usage.output_tokens, usage.input_tokens)
+        return self._input_amount(reading) + self._output_amount(usage, usage.output_tokens)
+
+    def _follow(self, named: Terms) -> None:
+        asked = self._call.terms
+        terms = Terms(
+            named.service_tier or asked.service_tier, named.speed or asked.speed, named.geography or asked.geography
+        )
+        self._terms = named
+        self._rates = self._pricing.quote(replace(self._call, terms=terms))
+        self._input = (None, self._rates.amount(0, self._quote.input_tokens))
+
+    def _output_amount(self, usage: Usage | None, tokens: int) -> Nanousd:
+        """What so much output costs at most, at the rates that this much input brings about."""
+        inputs = max(usage.input_tokens, 1) if usage is not None else self._quote.input_tokens
+        return self._rates.amount(tokens, inputs) - self._rates.amount(0, inputs) + 1  # both are rounded up
+
+    def _input_amount(self, reading: Reading) -> Nanousd:
+        if reading.usage is None or not reading.usage.input_tokens:
+            return self._rates.amount(0, self._quote.input_tokens)
+        asked = replace(
+            reading.usage,
+            web_search_requests=max(reading.usage.web_search_requests, reading.counted_web_search_requests),
+            output_tokens=0,
+            reasoning_tokens=0,
+            output_audio_tokens=0,
+            output_image_tokens=0,
+        )
+        return self._pricing.cost(self._call, asked, reading.terms, reading.model).amount
