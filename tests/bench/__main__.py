@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.bench import crash, overshoot
+from tests.bench import crash, ledger, overshoot
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,6 +33,22 @@ def _parser() -> argparse.ArgumentParser:
         "bill, a cap is exceeded, or money stays reserved for a dead process.",
     )
     broken.add_argument("--kills", type=int, default=50, help="how many (default: 50)")
+    grown = commands.add_parser(
+        "ledger",
+        help="how long a reservation takes as the ledger grows",
+        description="Times reservations, settlements and extensions in ledgers of so many rows, in the writing thread "
+        "and as the event loop sees them.",
+    )
+    grown.add_argument(
+        "--rows",
+        type=lambda text: [int(size) for size in text.split(",")],
+        default=[1_000, 10_000, 100_000, 1_000_000],
+        metavar="N,N,…",
+        help="sizes of the ledgers (default: 1000,10000,100000,1000000)",
+    )
+    grown.add_argument("--caps", type=int, default=100, help="how many (default: 100)")
+    grown.add_argument("--store", choices=["sqlite"], default="sqlite", help="the ledger (default: sqlite)")
+    grown.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     for command in (over, broken):
         command.add_argument("--seed", type=int, default=1, help="of the load and the moments (default: 1)")
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -43,7 +59,10 @@ def main() -> int:
     """Run one benchmark; gives the exit code."""
     options = _parser().parse_args()
     figures: dict[str, Any]
-    if options.command == "crash":
+    if options.command == "ledger":
+        ledgers = ledger.run(options.rows, options.caps)
+        figures, text, held = ledger.as_json(ledgers), ledger.tell(ledgers), True
+    elif options.command == "crash":
         result = crash.crash(options.kills, options.seed)
         figures, text, held = crash.as_json(result), crash.tell(result, options.seed), not result.violations
     else:
