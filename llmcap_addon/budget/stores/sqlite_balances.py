@@ -71,7 +71,7 @@ class Balances:
     def read(self, charge: Charge) -> Balance:
         """How a balance stands; one that is not there is worked out from the rows, and nothing is written."""
         found = self._find(charge)
-        posted, pending = found[1:3] if found else self._sum(charge)
+        posted, pending = found[1:3] if found else self._sum(charge)[:2]
         return Balance(charge, posted, pending)
 
     def seen(self, key: str, period: str) -> tuple[Balance, ...]:
@@ -106,7 +106,7 @@ class Balances:
 
     def _create(self, charge: Charge) -> Held:
         """Make a balance from the rows of its period that match it."""
-        posted, pending = self._sum(charge)
+        posted, pending, open_rows = self._sum(charge)
         is_run = charge.period.startswith(_RUN_PERIOD)
         number = self._sql(
             "INSERT INTO balance (cap, key, scope, period, run, starts_at_ms, resets_at_ms, match, posted, pending)"
@@ -125,21 +125,22 @@ class Balances:
             ),
         ).fetchone()[0]
         # Only these rows can still change what they count for.
-        where, values = _counted(charge)
         self._sql(
-            "UPDATE ledger SET charges = json_insert(charges, '$[#]', ?), caps = json_insert(caps, '$[#]', ?)"  # noqa: S608
-            f" WHERE {where} AND state IN ('pending', 'expired')",
-            (number, text(charge.cap), *values),
+            "UPDATE ledger SET charges = json_insert(charges, '$[#]', ?), caps = json_insert(caps, '$[#]', ?)"
+            " WHERE seq IN (SELECT value FROM json_each(?))",
+            (number, text(charge.cap), open_rows),
         )
         return Held(number, charge, posted, pending, is_new=True)
 
-    def _sum(self, charge: Charge) -> tuple[Nanousd, Nanousd]:
+    def _sum(self, charge: Charge) -> tuple[Nanousd, Nanousd, str]:
+        """What a charge's rows have posted and pending, and which are pending or expired (a JSON list)."""
         where, values = _counted(charge)
-        posted, pending = self._sql(
-            f"SELECT coalesce(sum(cost), 0), coalesce(sum(reserved), 0) FROM ledger WHERE {where}",  # noqa: S608
+        found: tuple[Nanousd, Nanousd, str] = self._sql(
+            "SELECT coalesce(sum(cost), 0), coalesce(sum(reserved), 0),"  # noqa: S608
+            f" json_group_array(seq) FILTER (WHERE state IN ('pending', 'expired')) FROM ledger WHERE {where}",
             values,
         ).fetchone()
-        return posted, pending
+        return found
 
 
 def _counted(charge: Charge) -> tuple[str, list[Any]]:

@@ -76,7 +76,8 @@ def connect(path: Path, *, to_read: bool = False) -> sqlite3.Connection:
     """Open an existing file; nothing is begun or committed but by hand. Raises sqlite3.Error.
 
     synchronous=NORMAL: a commit survives `kill -9` of any process at once, and a power loss only after the next
-    checkpoint (the last seconds of spending may then be forgotten; the file is never damaged by it).
+    checkpoint, which follows each heartbeat (the last seconds of spending may then be forgotten; the file is never
+    damaged by it).
     """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, autocommit=True, check_same_thread=False
