@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import crash, ledger, overshoot
+from tests.bench.load import MAX_TOKENS
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -26,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     over.add_argument("--seconds", type=float, default=100, help="the longest the load runs (default: 100)")
     over.add_argument("--limit", type=float, default=2.0, metavar="USD", help="the cap (default: 2)")
     over.add_argument("--wait", type=float, default=20, metavar="S", help="`wait:` of caps.yaml (default: 20)")
+    over.add_argument("--max-tokens", type=int, default=MAX_TOKENS, help=f"what a call states (default: {MAX_TOKENS})")
     broken = commands.add_parser(
         "crash",
         help="kill -9 under load, and compare the ledger with the bill",
@@ -75,6 +77,7 @@ def main() -> int:
                 limit=round(options.limit * 1e9),
                 seed=options.seed,
                 wait_s=options.wait,
+                max_tokens=options.max_tokens,
             )
         )
         text, held = overshoot.tell(figures), overshoot.is_held(figures)

@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bench.load import MAX_TOKENS, Call
+from tests.bench.load import Call
 
 RETRY_S = 1.0
 """A client whose call was refused sends it again after so long; the same on the wire."""
@@ -36,7 +36,7 @@ def count_afterwards(call: Call, limit: int, posted: int, _pending: int) -> int 
 
 def reserve_maximum(call: Call, limit: int, posted: int, pending: int) -> int | None:
     """Reserve what the call costs at most; refuse what does not fit, extend nothing, wait for nobody."""
-    most = call.cost(MAX_TOKENS)
+    most = call.cost(call.max_tokens)
     return most if posted + pending + most <= limit else None
 
 

@@ -18,6 +18,7 @@ from tests.fakes.sdks import KEY
 from tests.fakes.server import ANTHROPIC_HOST, GOOGLE_HOST, OPENAI_HOST
 
 MAX_TOKENS = 1_024
+"""What a call states as its limit, unless told otherwise."""
 MEDIAN_TOKENS = 300
 SIGMA = 0.8
 """Of the logarithm of an answer's length: most are short, one in sixteen reaches `MAX_TOKENS`."""
@@ -61,6 +62,8 @@ class Call:
     input_tokens: int
     output_tokens: int
     tokens_per_second: float
+    max_tokens: int
+    """What the request states."""
     rtt_s: float
     """For the simulated baselines; on the wire each connection has one of its own, from the same range."""
 
@@ -86,7 +89,7 @@ class Call:
         )
 
 
-def draw(seed: int, index: int) -> Call:
+def draw(seed: int, index: int, max_tokens: int = MAX_TOKENS) -> Call:
     """Draw the load's n-th call; the same seed gives the same load."""
     chance = random.Random(f"{seed}/{index}")
     kind, model = chance.choice(MIX)
@@ -95,8 +98,9 @@ def draw(seed: int, index: int) -> Call:
         kind=kind,
         model=model,
         input_tokens=round(_log_uniform(chance, MIN_INPUT, MAX_INPUT)) + INPUT_OVERHEAD,
-        output_tokens=max(1, min(MAX_TOKENS, round(chance.lognormvariate(math.log(MEDIAN_TOKENS), SIGMA)))),
+        output_tokens=max(1, min(max_tokens, round(chance.lognormvariate(math.log(MEDIAN_TOKENS), SIGMA)))),
         tokens_per_second=_log_uniform(chance, MIN_RATE, MAX_RATE),
+        max_tokens=max_tokens,
         rtt_s=chance.uniform(MIN_RTT_S, MAX_RTT_S),
     )
 
@@ -118,17 +122,17 @@ def request_of(call: Call) -> tuple[str, dict[str, str], dict[str, Any]]:
     match call.kind:
         case "chat":
             url, headers = f"https://{OPENAI_HOST}/v1/chat/completions", bearer
-            body = {"messages": messages, "max_completion_tokens": MAX_TOKENS}
+            body = {"messages": messages, "max_completion_tokens": call.max_tokens}
         case "responses":
             url, headers = f"https://{OPENAI_HOST}/v1/responses", bearer
-            body = {"input": prompt, "max_output_tokens": MAX_TOKENS}
+            body = {"input": prompt, "max_output_tokens": call.max_tokens}
         case "messages":
             url = f"https://{ANTHROPIC_HOST}/v1/messages"
             headers = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
-            body = {"messages": messages, "max_tokens": MAX_TOKENS}
+            body = {"messages": messages, "max_tokens": call.max_tokens}
         case "generate":
             url = f"https://{GOOGLE_HOST}/v1beta/models/{call.model}:streamGenerateContent?alt=sse"
-            config: dict[str, Any] = {"maxOutputTokens": MAX_TOKENS}
+            config: dict[str, Any] = {"maxOutputTokens": call.max_tokens}
             if call.model.startswith("gemini-2.5"):
                 config["thinkingConfig"] = {"thinkingBudget": 0}
             body = {"contents": [{"role": "user", "parts": [{"text": prompt}]}], "generationConfig": config}

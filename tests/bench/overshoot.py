@@ -41,19 +41,8 @@ class Options:
     """In nano-dollars."""
     seed: int
     wait_s: float
-
-
-class SharingProxy(Proxy):
-    """A lean proxy on a ledger that others use too."""
-
-    def __init__(self, folder: Path, provider: Provider, caps: str, store_url: str) -> None:
-        super().__init__(folder, provider, caps, flavor="lean")
-        self._store_url = store_url
-
-    @property
-    def store_url(self) -> str:
-        """The shared ledger."""
-        return self._store_url
+    max_tokens: int
+    """What each call states as its limit."""
 
 
 class Clients:
@@ -95,7 +84,7 @@ class Clients:
         call: Call | None = None
         while not self._over.is_set():
             if call is None:
-                call = draw(self._options.seed, self._taken)
+                call = draw(self._options.seed, self._taken, self._options.max_tokens)
                 self._taken += 1
             sent_at = self._ended
             answer = await send(http, call, on_head=lambda: self._begin(number))
@@ -167,7 +156,7 @@ def measure(options: Options) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmcap-bench-")))
         url = f"sqlite://{folder / 'ledger.sqlite'}"
-        provider = stack.enter_context(Provider(folder, options.seed))
+        provider = stack.enter_context(Provider(folder, options.seed, options.max_tokens))
         if options.store == "redis":
             if PROGRAM is None:
                 raise SystemExit("no redis-server on PATH (apt-get install redis-server, brew install redis)")
@@ -177,13 +166,13 @@ def measure(options: Options) -> dict[str, Any]:
             url = server.url("bench")
             provider.further_routes["127.0.0.1"] = server.port
         proxies: list[Proxy] = [
-            stack.enter_context(SharingProxy(folder / f"proxy-{number}", provider, caps, url))
+            stack.enter_context(Proxy(folder / f"proxy-{number}", provider, caps, flavor="lean", store_url=url))
             for number in range(options.proxies)
         ]
         ours = asyncio.run(_on_the_wire(options, proxies, url, provider))
         for proxy in proxies:
             proxy.assert_sound()
-    load = functools.cache(lambda index: draw(options.seed, index))
+    load = functools.cache(lambda index: draw(options.seed, index, options.max_tokens))
     return {
         "options": asdict(options),
         f"LLMCap, {options.store}": ours,
@@ -199,7 +188,7 @@ def tell(figures: dict[str, Any]) -> str:
     lines = [
         (
             f"{options['streams']} streams at once, {options['proxies']} proxies, one cap of ${limit / 1e9:.2f}, "
-            f"seed {options['seed']}, wait {options['wait_s']:g} s"
+            f"max_tokens {options['max_tokens']:,}, seed {options['seed']}, wait {options['wait_s']:g} s"
         ),
         "",
         f"{'':<22}{'over %':>9}{'usable %':>10}{'posted %':>10}{'1st refusal %':>15}{'streams':>9}{'cut':>6}{'refused':>9}",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Self
 
-from tests.bench.load import CALL_HEADER, MAX_RTT_S, MIN_RTT_S, draw
+from tests.bench.load import CALL_HEADER, MAX_RTT_S, MAX_TOKENS, MIN_RTT_S, draw
 from tests.fakes.script import Record, Script
 from tests.fakes.server import WAIT_SECONDS, StandIn
 
@@ -18,9 +18,10 @@ from tests.fakes.server import WAIT_SECONDS, StandIn
 class Provider(StandIn):
     """Answers each call of the load as it was drawn."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, max_tokens: int = MAX_TOKENS) -> None:
         super().__init__(folder)
         self._seed = seed
+        self._max_tokens = max_tokens
         self._chance = random.Random(seed)
         self.further_routes: dict[str, int] = {}
         """What else the proxies may reach: a ledger's server."""
@@ -48,7 +49,7 @@ class Provider(StandIn):
 
     def _script(self, record: Record) -> Script:
         index = record.headers.get(CALL_HEADER)
-        return super()._script(record) if index is None else draw(self._seed, int(index)).script
+        return super()._script(record) if index is None else draw(self._seed, int(index), self._max_tokens).script
 
     async def _open_line(self) -> None:
         def near() -> _End:
