@@ -19,8 +19,9 @@ from llmcap_addon.budget.stores.sqlite_open import connect
 COMMITS = 250
 """Transactions between two checkpoints: about 1,200 pages, little more than SQLite's own 1,000."""
 MAX_LOG_PAGES = 4_096
-"""16 MB of log: longer than any whose checkpoints catch up, and still read in a blink after a crash. One admission in
-about 800 then begins a few milliseconds later, when the disk has taken the last pages."""
+"""16 MB of log, and what is committed while one checkpoint waits for a slow disk: longer than any whose checkpoints
+catch up, and still read in a blink after a crash. One admission in about 800 then begins a few milliseconds later, when
+the disk has taken the last pages."""
 LOCK_MS = 20
 """How long to wait for other processes' transactions before those last pages; then the next checkpoint tries."""
 _PATIENCE_S = 2.0
