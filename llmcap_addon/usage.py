@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from llmcap_addon.money import Nanousd
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -30,6 +32,27 @@ class Usage:
     output_image_tokens: int = 0
     web_search_requests: int = 0
     """Searches the provider ran and bills one by one."""
+    input_image_tokens: int = 0
+    """Part of `input_tokens`: images and video, where the provider counts them apart."""
+    cache_read_image_tokens: int = 0
+    """Part of `cache_read_tokens` and of `input_image_tokens`."""
+    file_search_requests: int = 0
+    """Searches in stored files or collections, billed one by one."""
+    maps_requests: int = 0
+    """Answers grounded in maps, billed one by one."""
+    code_sessions: int = 0
+    """Containers in which the provider ran code, billed one by one."""
+    output_images: int = 0
+    """Pictures billed by the piece, not by tokens."""
+    input_characters: int = 0
+    """Text billed by the character (speech)."""
+    input_audio_ms: int = 0
+    """Audio billed by time (transcription), in milliseconds."""
+    output_audio_ms: int = 0
+    pages: int = 0
+    """Pages of documents, billed one by one (OCR)."""
+    search_units: int = 0
+    """Cohere's unit of a rerank: one query over up to 100 documents."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -41,6 +64,10 @@ class Usage:
         if self.cache_read_tokens + self.cache_write_tokens > self.input_tokens:
             raise ValueError("cache_read_tokens and cache_write_tokens together exceed input_tokens")
 
+    def plus(self, other: Usage) -> Usage:
+        """Add two usages, count by count."""
+        return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
 
 _SUBSETS = (
     ("cache_read_tokens", "input_tokens"),
@@ -49,6 +76,8 @@ _SUBSETS = (
     ("input_audio_tokens", "input_tokens"),
     ("cache_read_audio_tokens", "cache_read_tokens"),
     ("reasoning_tokens", "output_tokens"),
+    ("input_image_tokens", "input_tokens"),
+    ("cache_read_image_tokens", "cache_read_tokens"),
     ("output_audio_tokens", "output_tokens"),
     ("output_image_tokens", "output_tokens"),
 )
@@ -73,6 +102,16 @@ NO_TERMS = Terms()
 """Nothing was said."""
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a call that is billed by itself: a pass of its own, or the work of another model."""
+
+    usage: Usage
+    model: str = ""
+    """Empty for the call's own."""
+    terms: Terms = NO_TERMS
+
+
 @dataclass(slots=True)
 class Reading:
     """What a meter has understood of a response so far; grows while the response arrives."""
@@ -88,6 +127,10 @@ class Reading:
     counted_at_usage: int | None = None
     """`counted_output_tokens` when `usage` last told all output so far, hidden reasoning too (Gemini does so in every
     chunk); None where usage comes at the end only."""
+    shares: tuple[Share, ...] = ()
+    """The parts that `usage` is the sum of, where they are billed apart; empty when it is billed as one."""
+    billed: Nanousd | None = None
+    """What the provider itself says the call cost; None where it does not. It is believed once the reading is final."""
     model: str = ""
     """The model the response names; empty while unknown."""
     terms: Terms = NO_TERMS

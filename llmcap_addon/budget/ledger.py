@@ -95,10 +95,11 @@ class Entry:
     """The run of the proxy it belongs to; `Budget` fills it in."""
 
 
-MARKS = ("estimated", "cut", "overrun", "assumed", "shortened", "expired", "failed", "unreserved")
+MARKS = ("estimated", "cut", "overrun", "assumed", "shortened", "expired", "failed", "unreserved", "billed")
 """What a row may be marked with: counted by us from above, cut at the cap, cost more than was reserved, priced with
 an assumed card, sent with a lowered answer limit, posted in full for a process that died, ended in the provider's
-error, sent or carried on without a reservation because the store failed and `on_error: allow` is set."""
+error, sent or carried on without a reservation because the store failed and `on_error: allow` is set, or priced by the
+provider itself, which said what it billed."""
 
 
 @dataclass(frozen=True, slots=True)

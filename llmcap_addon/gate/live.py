@@ -86,7 +86,7 @@ class LiveCall:
         """Why it was cut; None while it was not."""
         self._budget = budget
         self._pricing = pricing
-        self._running = RunningCost(call, granted.quote, pricing, granted.output_limit)
+        self._running = RunningCost(call, granted, pricing)
         self._runtime = runtime
         self._on_change = on_change
         self._on_end = on_end
@@ -246,8 +246,11 @@ class LiveCall:
             marks.add("failed")
         usage = reading.usage
         if usage is not None and reading.final and not reading.unreadable:
-            priced = self._pricing.cost(self.call, usage, reading.terms, reading.model)
+            priced = self._running.priced(reading, usage)
             cost, assumed = priced.amount, priced.assumed
+            if reading.billed is not None and not priced.own:
+                cost, assumed = reading.billed, False
+                marks.add("billed")
         else:
             marks.add("estimated")
             held_tokens = self._held_margin + self._pace.ready(self._runtime.monotonic_s())

@@ -5,23 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmcap_addon.call import Call
+from llmcap_addon.gate.admission import Granted
 from llmcap_addon.money import Nanousd
-from llmcap_addon.pricing.quote import Pricing, Quote
+from llmcap_addon.pricing.quote import Priced, Pricing, Quote
 from llmcap_addon.usage import NO_TERMS, Reading, Terms, Usage
 
 
 class RunningCost:
     """Prices one call's readings from above; cheap enough for every chunk."""
 
-    def __init__(self, call: Call, quote: Quote, pricing: Pricing, output_limit: int) -> None:
-        """Take the quote the call was admitted by, and the upper bound on its answer's tokens, all choices together."""
+    def __init__(self, call: Call, granted: Granted, pricing: Pricing) -> None:
         self._call = call
-        self._quote = quote
+        self._quote = quote = granted.quote
         self._pricing = pricing
-        self._output_limit = output_limit
+        self._output_limit = granted.output_limit
+        self._started_at_ms = granted.entry.started_at_ms
         self._terms = NO_TERMS
         """What the response has named so far."""
-        self._rates = quote
+        self._rates: Quote = quote
         """Prices what has come so far: the quote, until the response says which tier was really applied."""
         self._input: tuple[Usage | None, Nanousd] = (None, quote.amount(0))
 
@@ -56,6 +57,12 @@ class RunningCost:
         visible = self.tokens(reading) if output_tokens is None else output_tokens
         return self._input[1] + self._output_amount(usage, self.within_limit(visible, self.hidden_tokens(reading)))
 
+    def priced(self, reading: Reading, usage: Usage) -> Priced:
+        """Price what the provider reported, at what the response named, as of the moment the call began."""
+        return self._pricing.cost(
+            self._call, usage, reading.terms, reading.model, shares=reading.shares, at_ms=self._started_at_ms
+        )
+
     def amount_of(self, reading: Reading, usage: Usage) -> Nanousd:
         """Price a usage that was put together from a reading, hidden reasoning included."""
         if self._terms != reading.terms:
@@ -89,4 +96,4 @@ class RunningCost:
             output_audio_tokens=0,
             output_image_tokens=0,
         )
-        return self._pricing.cost(self._call, asked, reading.terms, reading.model).amount
+        return self.priced(replace(reading, shares=()), asked).amount

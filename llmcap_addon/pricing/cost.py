@@ -8,17 +8,24 @@ from llmcap_addon.usage import Usage
 
 
 def cost(card: RateCard, usage: Usage) -> Nanousd:
-    """Price a usage to the nano-dollar.
+    """Price a usage to the nano-dollar."""
+    return rounded(exact_cost(card, usage))
+
+
+def rounded(femtousd: int) -> Nanousd:
+    """Round a sum of exact costs up to whole nano-dollars; once for each call."""
+    return ceil_div(femtousd, FEMTOUSD_PER_NANOUSD)
+
+
+def exact_cost(card: RateCard, usage: Usage) -> int:
+    """Price a usage in femto-dollars.
 
     Cached, written and audio tokens are parts of `input_tokens`, audio and image tokens parts of `output_tokens`: each
     is taken out of its whole and priced at its own rate. A prompt (cached tokens included) longer than a step of the
     card reprices the whole call.
     """
     rates = card.at(usage.input_tokens)
-    return ceil_div(
-        _input(rates, usage) + _output(rates, usage) + usage.web_search_requests * rates.web_search,
-        FEMTOUSD_PER_NANOUSD,
-    )
+    return _input(rates, usage) + _output(rates, usage) + usage.web_search_requests * rates.web_search
 
 
 def _input(rates: Rates, usage: Usage) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -16,7 +16,7 @@ from llmcap_addon.errors import PriceError
 from llmcap_addon.money import Nanousd, ceil_div
 from llmcap_addon.pricing import terms as billing
 from llmcap_addon.pricing.bounds import UNKNOWN_LIMITS, Limits, input_bound, output_bound
-from llmcap_addon.pricing.cost import cost
+from llmcap_addon.pricing.cost import exact_cost, rounded
 from llmcap_addon.pricing.family import Factor, factor
 from llmcap_addon.pricing.quote import Priced, Rung
 from llmcap_addon.pricing.rates import (
@@ -30,7 +30,7 @@ from llmcap_addon.pricing.rates import (
 )
 from llmcap_addon.pricing.table import SHIPPED, Entry, PriceTable
 from llmcap_addon.pricing.tokens import SHARED, Tokenizer, utf8_bytes
-from llmcap_addon.usage import Terms, Usage
+from llmcap_addon.usage import NO_TERMS, Share, Terms, Usage
 
 type UnknownPrice = Literal["highest", "refuse"]
 type Overrides = Mapping[str, Mapping[str, PriceOverride]]
@@ -174,25 +174,37 @@ class Prices:
             hidden_output_tokens=output if hidden is None else min(output, hidden * max(1, call.choices)),
             assumed=found.assumed,
             limited=call.max_output_tokens is not None or not call.has_output,
-            card=self._card(call, found, None),
+            card=self._card(call, found, None, self._today()),
             web_searches=content.web_searches,
             has_audio=content.opaque or any(part.kind in ("audio", "video") for part in content.media),
             cache_write=call.cache_write,
             family=factor(call.provider, call.model),
         )
 
-    def cost(self, call: Call, usage: Usage, terms: Terms, model: str = "") -> Priced:
+    def cost(
+        self, call: Call, usage: Usage, terms: Terms, model: str = "", *, shares: Sequence[Share] = (),
+        at_ms: int | None = None,
+    ) -> Priced:  # fmt: skip
         """Price a usage at the terms the response named; never raises for a call that was quoted.
 
         A price of the user's own for the model asked for comes first; then the response's model, when it has a price;
         then the model asked for.
         """
+        today = self._today(at_ms)
+        total, assumed, own = 0, False, False
+        for share in shares or (Share(usage),):
+            found = self._find_billed(call, share.model or model)
+            named = share.terms if share.terms != NO_TERMS else terms
+            total += exact_cost(self._card(call, found, named, today), share.usage)
+            assumed = assumed or found.assumed
+            own = own or found.override is not None
+        return Priced(rounded(total), assumed, own)
+
+    def _find_billed(self, call: Call, model: str) -> Found:
         found = self._find(call, call.model)
         if model and (found is None or found.override is None) and not _same_variant(model, call.model):
             found = self._find(call, model) or found
-        if found is None:
-            found = self._assume(call)
-        return Priced(cost(self._card(call, found, terms), usage), found.assumed)
+        return found if found is not None else self._assume(call)
 
     def count_output(self, call: Call, text: str) -> int:
         """Count the tokens of one piece of output, from above.
@@ -285,9 +297,8 @@ class Prices:
 
     # -- Cards
 
-    def _card(self, call: Call, found: Found, named: Terms | None) -> RateCard:
+    def _card(self, call: Call, found: Found, named: Terms | None, today: date) -> RateCard:
         """Give the card for a call: as the response named its terms, or with None the highest that could apply."""
-        today = self._today()
         provider = found.entry.provider if found.entry else call.provider
         visual = call.content.opaque or any(part.kind != "audio" for part in call.content.media)
         anthropic = call.dialect.startswith("anthropic.")
@@ -323,8 +334,8 @@ class Prices:
         )  # fmt: skip
         return compiled if named is not None else _ascending(compiled)
 
-    def _today(self) -> date:
-        return _EPOCH + timedelta(days=self._now_ms() // _DAY_MS)
+    def _today(self, at_ms: int | None = None) -> date:
+        return _EPOCH + timedelta(days=(self._now_ms() if at_ms is None else at_ms) // _DAY_MS)
 
 
 def _ascending(card: RateCard) -> RateCard:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from llmcap_addon.call import Call
 from llmcap_addon.money import Nanousd
-from llmcap_addon.usage import Terms, Usage
+from llmcap_addon.usage import Share, Terms, Usage
 
 type Rung = Literal["bytes", "counted"]
 """A step of the ladder of input bounds: bytes at once, or the tokenizer's count (slow: call it in a thread)."""
@@ -15,10 +16,12 @@ type Rung = Literal["bytes", "counted"]
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """A cost, and whether its price was assumed because the model has none."""
+    """A cost, and where its price is from."""
 
     amount: Nanousd
     assumed: bool = False
+    own: bool = False
+    """True when the price is the user's own, which comes before what the provider says it billed."""
 
 
 class Quote(Protocol):
@@ -69,10 +72,21 @@ class Pricing(Protocol):
         """Bound a call; raises PriceError when the model has no price and unknown prices are to be refused."""
         ...
 
-    def cost(self, call: Call, usage: Usage, terms: Terms, model: str = "") -> Priced:
+    def cost(
+        self,
+        call: Call,
+        usage: Usage,
+        terms: Terms,
+        model: str = "",
+        *,
+        shares: Sequence[Share] = (),
+        at_ms: int | None = None,
+    ) -> Priced:
         """Price a usage at the terms the response named; `model` is the response's, used when it has a price.
 
-        Terms the response did not name are taken as the dearest the request allowed.
+        Terms the response did not name are taken as the dearest the request allowed. With `shares`, which `usage` is
+        the sum of, each is priced by itself and the whole is rounded up once. `at_ms` is when the call began, for
+        prices that depend on it; None is now.
         """
         ...
 

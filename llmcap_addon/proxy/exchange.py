@@ -13,7 +13,7 @@ from llmcap_addon.gate import messages
 from llmcap_addon.gate.gate import Gate
 from llmcap_addon.gate.live import Ending, LiveCall, Step
 from llmcap_addon.usage import Reading
-from llmcap_addon.wire.dialect import Dialect, Meter, Refusal
+from llmcap_addon.wire.dialect import Dialect, Meter, Refusal, ResponseHead
 from llmcap_addon.wire.encodings import Decoder, UndecodableBody, decoder
 from llmcap_addon.wire.meters import BodyMeter
 
@@ -57,18 +57,19 @@ class Exchange:
         self._done = False
         self._failure = ""
 
-    def begin(self, status: int, content_type: str, content_encoding: str) -> bool:
+    def begin(self, head: ResponseHead) -> bool:
         """Take the response's head; True when the client shall get the body decoded.
 
         A stream is given to the client decoded, because the last bytes of a cut can't be appended to a compressed one.
         """
-        self.status = status
+        self.status = status = head.status
         self.aborts = not self.live.call.streamed or status >= 300
+        content_encoding = head.headers.get("content-encoding", "")
         encoded = content_encoding.strip().lower() not in ("", "identity")
         self._decodes_for_client = encoded and not self.aborts
         call = self.live.call
         self._meter = self._dialect.meter(
-            call, self._body, content_type, status, lambda text: self._gate.pricing.count_output(call, text)
+            call, self._body, head, lambda text: self._gate.pricing.count_output(call, text)
         )
         if call.streamed and status < 300 and isinstance(self._meter, BodyMeter):
             self._gate.note_whole(call)

@@ -15,7 +15,7 @@ from llmcap_addon.errors import ConfigError, UnreadableRequest
 from llmcap_addon.proxy.exchange import Exchange
 from llmcap_addon.proxy.service import Settings
 from llmcap_addon.usage import Reading
-from llmcap_addon.wire.dialect import Dialect, Refusal, Request, Response
+from llmcap_addon.wire.dialect import Dialect, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.encodings import UndecodableBody, decode_body
 from llmcap_addon.wire.routes import Route
 
@@ -109,7 +109,7 @@ def read(
     except UndecodableBody as error:
         raise UnreadableRequest(f"its body is not {encoding!r} as it says: {error}") from error
     request = replace(request, host=route.host, body=body)
-    return request, dialect.parse(request, route.provider, client)
+    return request, dialect.parse(request, Target(route.provider, route.model), client)
 
 
 def to_response(response: Response) -> http.Response:
@@ -135,9 +135,8 @@ def stream_through(flow: http.HTTPFlow, exchange: Exchange) -> None:
     """Let a response's body run through an exchange, and frame it so that it can end early."""
     assert flow.response is not None
     headers = flow.response.headers
-    decodes = exchange.begin(
-        flow.response.status_code, headers.get("content-type", ""), headers.get("content-encoding", "")
-    )
+    told = {name.lower(): value for name, value in headers.items()}
+    decodes = exchange.begin(ResponseHead(flow.response.status_code, told.get("content-type", ""), told))
     if decodes:
         headers.pop("content-encoding", None)
     if not exchange.aborts:

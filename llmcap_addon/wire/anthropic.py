@@ -13,7 +13,7 @@ from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Terms
 from llmcap_addon.wire.anthropic_meter import MessageBodyMeter, MessageStreamMeter
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.media import media_from_base64
 from llmcap_addon.wire.meters import FailedMeter
 from llmcap_addon.wire.replies import encode_json, event_bytes, json_response
@@ -48,7 +48,7 @@ class AnthropicMessages:
 
     name = "anthropic.messages"
 
-    def parse(self, request: Request, provider: str, client: str) -> Call:
+    def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         body = load_json(request.body)
         model = string(body, "model")
@@ -61,7 +61,7 @@ class AnthropicMessages:
         _read_server_state(body, content)
         return Call(
             dialect=self.name,
-            provider=provider,
+            provider=target.provider,
             host=request.host,
             model=model,
             streamed=boolean(body, "stream"),
@@ -90,13 +90,13 @@ class AnthropicMessages:
             thinking["budget_tokens"] = max_output_tokens - 1
         return encode_json(value)
 
-    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
         """Make the meter for an answer; its content type says whether it is a stream."""
-        if status >= 400:
+        if head.status >= 400:
             return FailedMeter()
         # Only growth of cache writes during an answer needs the request's lifetimes, so a search will do.
         long_cache = _ONE_HOUR.search(body) is not None
-        kind = content_type.lower()
+        kind = head.content_type.lower()
         if "event-stream" in kind or (call.streamed and "json" not in kind):
             return MessageStreamMeter(call.model, long_cache, count)
         return MessageBodyMeter(call.model, long_cache, count)

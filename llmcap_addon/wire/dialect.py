@@ -30,6 +30,25 @@ class Request:
     """With any content-encoding taken off."""
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whose endpoint a request goes to."""
+
+    provider: str
+    model: str = ""
+    """What the URL or `hosts:` says, where the body does not name the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """A response before its body."""
+
+    status: int
+    content_type: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Names in lower case."""
+
+
 type RefusalKind = Literal["spent", "reserved", "unmetered", "unreadable", "unpriced", "store", "internal"]
 """Why: the cap is spent; others' reservations hold the rest; the endpoint, the body or the price is not
 understood; the store does not answer; we failed."""
@@ -81,7 +100,7 @@ class Dialect(Protocol):
 
     name: str
 
-    def parse(self, request: Request, provider: str, client: str) -> Call:
+    def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         ...
 
@@ -90,7 +109,7 @@ class Dialect(Protocol):
         `max_output_tokens` (per choice) when that is not None. The same bytes when nothing has to change."""
         ...
 
-    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
         """Make the meter for a response; `body` is the client's own request body (before `amend`)."""
         ...
 

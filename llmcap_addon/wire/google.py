@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Terms
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.google_meter import ResponseArrayMeter, ResponseBodyMeter, ResponseStreamMeter
 from llmcap_addon.wire.media import kind_of, media_from_base64
 from llmcap_addon.wire.meters import FailedMeter
@@ -61,7 +61,7 @@ class GoogleGenerate:
 
     name = "google.generate"
 
-    def parse(self, request: Request, provider: str, client: str) -> Call:
+    def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         model, method = _model_and_method(request.path)
         _refuse_field_masks(request)
@@ -73,7 +73,7 @@ class GoogleGenerate:
         shared_tier = request.headers.get("x-vertex-ai-llm-shared-request-type", "")
         return Call(
             dialect=self.name,
-            provider=provider,
+            provider=target.provider,
             host=request.host,
             model=model,
             streamed=method == "streamGenerateContent",
@@ -100,11 +100,11 @@ class GoogleGenerate:
         value[section] = config
         return encode_json(value)
 
-    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
         """Make the meter for an answer: events by the content type, an array when a stream has another."""
-        if status >= 400:
+        if head.status >= 400:
             return FailedMeter()
-        if "event-stream" in content_type.lower():
+        if "event-stream" in head.content_type.lower():
             return ResponseStreamMeter(call.model, call.choices, count)
         if call.streamed:
             return ResponseArrayMeter(call.model, call.choices, count)

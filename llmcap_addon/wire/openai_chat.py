@@ -8,7 +8,7 @@ from __future__ import annotations
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Terms
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_common import (
     AUDIO_BYTES_PER_TOKEN,
@@ -63,7 +63,7 @@ class ChatDialect:
 
     name = "openai.chat"
 
-    def parse(self, request: Request, provider: str, client: str) -> Call:
+    def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         body = load_json(request.body)
         model = model_name(body)
@@ -77,14 +77,14 @@ class ChatDialect:
         _add_searches(builder, body, model, choices)
         return Call(
             dialect=self.name,
-            provider=provider,
+            provider=target.provider,
             host=request.host,
             model=model,
             streamed=boolean(body, "stream"),
             content=builder.build(),
             max_output_tokens=max(stated, default=None),  # hosts differ on which of the two they obey
             choices=choices,
-            hidden_output_tokens=_hidden_tokens(provider, model, body),
+            hidden_output_tokens=_hidden_tokens(target.provider, model, body),
             cache_write=cache_write(request.body),
             terms=Terms(service_tier=string(body, "service_tier").lower()),
             client=client,
@@ -102,12 +102,12 @@ class ChatDialect:
                 changes[key] = max_output_tokens
         return edit_members(body, changes) if changes else body
 
-    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
         """Make the meter for a response."""
-        if status >= 400:
+        if head.status >= 400:
             return ErrorMeter(call.provider)
         searches = call.content.web_searches
-        if is_event_stream(content_type, streamed=call.streamed):
+        if is_event_stream(head.content_type, streamed=call.streamed):
             return ChatStreamMeter(call, count, searches, drops_usage=call.editable and _must_ask(call, body))
         return ChatBodyMeter(call, count, searches)
 

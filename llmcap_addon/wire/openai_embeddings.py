@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_common import (
     ErrorMeter,
@@ -29,14 +29,14 @@ class EmbeddingsDialect:
 
     name = "openai.embeddings"
 
-    def parse(self, request: Request, provider: str, client: str) -> Call:
+    def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         body = load_json(request.body)
         builder = ContentBuilder()
         _add_input(builder, body.get("input"))
         return Call(
             dialect=self.name,
-            provider=provider,
+            provider=target.provider,
             host=request.host,
             model=model_name(body),
             streamed=False,
@@ -49,9 +49,9 @@ class EmbeddingsDialect:
         """Change nothing: there is no output to limit, and the usage is always reported."""
         return body
 
-    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
         """Make the meter for a response."""
-        return ErrorMeter(call.provider) if status >= 400 else EmbeddingsMeter(call.provider)
+        return ErrorMeter(call.provider) if head.status >= 400 else EmbeddingsMeter(call.provider)
 
     def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
         """Shape a refusal."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Terms
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.openai_common import (
     ErrorMeter,
     cache_write,
@@ -52,7 +52,7 @@ class ResponsesDialect:
 
     name = "openai.responses"
 
-    def parse(self, request: Request, provider: str, client: str) -> Call:
+    def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         body = load_json(request.body)
         if boolean(body, "background"):
@@ -63,16 +63,16 @@ class ResponsesDialect:
         model = model_name(body)
         builder = ContentBuilder()
         _add_input(builder, body)
-        _add_tools(builder, body, provider)
+        _add_tools(builder, body, target.provider)
         return Call(
             dialect=self.name,
-            provider=provider,
+            provider=target.provider,
             host=request.host,
             model=model,
             streamed=boolean(body, "stream"),
             content=builder.build(),
             max_output_tokens=positive_int(body, "max_output_tokens"),
-            hidden_output_tokens=_hidden_tokens(provider, model, body),
+            hidden_output_tokens=_hidden_tokens(target.provider, model, body),
             cache_write=cache_write(request.body),
             terms=Terms(service_tier=string(body, "service_tier").lower()),
             client=client,
@@ -84,11 +84,11 @@ class ResponsesDialect:
             return body
         return edit_members(body, {"max_output_tokens": max_output_tokens})
 
-    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
         """Make the meter for a response."""
-        if status >= 400:
+        if head.status >= 400:
             return ErrorMeter(call.provider)
-        if is_event_stream(content_type, streamed=call.streamed):
+        if is_event_stream(head.content_type, streamed=call.streamed):
             return ResponsesStreamMeter(count)
         return ResponsesBodyMeter(count)
 

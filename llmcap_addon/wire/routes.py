@@ -34,6 +34,8 @@ class Route:
     provider: str = ""
     host: str = ""
     """Lower case, no port."""
+    model: str = ""
+    """What the URL or `hosts:` says, where the body does not name the model."""
     upgrade: bool = False
     """True for a websocket, which a client may give up for HTTP."""
 

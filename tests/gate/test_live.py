@@ -84,7 +84,7 @@ async def test_input_that_was_reported_replaces_the_bound(make_house: MakeHouse)
 class Breaks:
     """Prices that fail when a call is settled."""
 
-    def __call__(self, *_: object) -> Priced:
+    def __call__(self, *_: object, **__: object) -> Priced:
         raise RuntimeError("no card")
 
 

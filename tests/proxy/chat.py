@@ -9,7 +9,7 @@ from typing import Any
 from llmcap_addon.budget.ledger import Row
 from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.proxy.exchange import Exchange
-from llmcap_addon.wire.dialect import Dialect
+from llmcap_addon.wire.dialect import Dialect, ResponseHead
 from llmcap_addon.wire.openai_chat import CHAT
 from tests.gate.house import House
 
@@ -71,7 +71,7 @@ class Driven:
         self.nudges += 1
 
     def begin(self, content_type: str = "text/event-stream", encoding: str = "", status: int = 200) -> bool:
-        return self.exchange.begin(status, content_type, encoding)
+        return self.exchange.begin(ResponseHead(status, content_type, {"content-encoding": encoding}))
 
     def feed(self, data: bytes) -> bytes:
         """Hand a chunk on as mitmproxy does; what comes out holds no empty chunk."""

@@ -17,7 +17,7 @@ from llmcap_addon.call import Call
 from llmcap_addon.gate.live import Ending
 from llmcap_addon.money import nanousd
 from llmcap_addon.proxy.exchange import MAX_HELD_BYTES
-from llmcap_addon.wire.dialect import CountTokens, Dialect, Meter, Refusal
+from llmcap_addon.wire.dialect import CountTokens, Dialect, Meter, Refusal, ResponseHead
 from llmcap_addon.wire.openai_chat import CHAT, ChatDialect
 from tests.gate.house import GPT_4O, STREAM, MakeHouse
 from tests.proxy.chat import DONE, Driven, price, tokens, usage
@@ -278,10 +278,10 @@ class Faulty(ChatDialect):
         self._fails_in = fails_in
         self._error = error
 
-    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
         if self._fails_in == "meter":
             raise self._error
-        meter = super().meter(call, body, content_type, status, count)
+        meter = super().meter(call, body, head, count)
         if self._fails_in in ("feed", "end"):
             setattr(meter, self._fails_in, self._fail)
         return meter

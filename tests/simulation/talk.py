@@ -12,7 +12,7 @@ from llmcap_addon.gate.pace import RATE_FLOOR_S, YOUNG_TOKENS
 from llmcap_addon.money import ceil_div
 from llmcap_addon.proxy.exchange import Exchange
 from llmcap_addon.usage import Reading, Terms, Usage
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from tests.simulation.clockwork import Clockwork
 from tests.simulation.plan import MAX_ROUND_TRIP_S, CallPlan
 
@@ -50,7 +50,7 @@ class SimDialect:
     talk: Talk
     name: str = "simulated"
 
-    def parse(self, request: Request, provider: str, client: str) -> Call:
+    def parse(self, request: Request, target: Target, client: str) -> Call:
         """Calls are made, not parsed."""
         raise NotImplementedError
 
@@ -58,7 +58,7 @@ class SimDialect:
         """Bodies are empty."""
         return body
 
-    def meter(self, call: Call, body: bytes, content_type: str, status: int, count: CountTokens) -> Meter:
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
         """Make the meter."""
         return SimMeter(Reading(), self.talk.arrive)
 
@@ -143,14 +143,14 @@ class Talk:
     def _head(self) -> None:
         if self.closed:
             return
-        self._exchange.begin(200, "text/event-stream", "")
+        self._exchange.begin(ResponseHead(200, "text/event-stream"))
         self._streaming = True
         self._chunk()
 
     def _error(self) -> None:
         if self.closed:
             return
-        self._exchange.begin(500 if self.plan.visible % 2 else 429, "application/json", "")
+        self._exchange.begin(ResponseHead(500 if self.plan.visible % 2 else 429, "application/json"))
         self._end("complete")
 
     @property

@@ -15,7 +15,7 @@ import zstandard
 
 from llmcap_addon.call import Call, Content
 from llmcap_addon.usage import Reading, Usage
-from llmcap_addon.wire.dialect import Dialect, Meter
+from llmcap_addon.wire.dialect import Dialect, Meter, ResponseHead
 from llmcap_addon.wire.encodings import decoder
 from llmcap_addon.wire.openai_chat import CHAT
 from llmcap_addon.wire.openai_embeddings import EMBEDDINGS
@@ -54,7 +54,7 @@ class Body:
             choices=self.expected.get("choices", 1),
         )
         content_type = "text/event-stream; charset=utf-8" if self.name.endswith(".sse") else "application/json"
-        return self.dialect.meter(call, request, content_type, 200, one)
+        return self.dialect.meter(call, request, ResponseHead(200, content_type), one)
 
     def check(self, reading: Reading) -> None:
         usage = self.expected["usage"]

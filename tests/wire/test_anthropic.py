@@ -17,7 +17,7 @@ from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Terms, Usage
 from llmcap_addon.wire.anthropic import MAX_BLOCK_DEPTH, MESSAGES
 from llmcap_addon.wire.anthropic_meter import TOOL_USE_TOKENS
-from llmcap_addon.wire.dialect import Meter, Refusal, Request
+from llmcap_addon.wire.dialect import Meter, Refusal, Request, ResponseHead, Target
 from tests.wire.bodies import feed, feed_all_ways, recorded, split
 
 SPENT = Refusal("spent", "LLMCap: the cap daily is spent ($10.00 of $10.00).", cap="daily", resets_at_ms=0)
@@ -32,12 +32,14 @@ def request(**body: Any) -> Request:
 
 
 def parse(**body: Any) -> Call:
-    return MESSAGES.parse(request(**body), "anthropic", "test")
+    return MESSAGES.parse(request(**body), Target("anthropic"), "test")
 
 
 def meter(content_type: str = "text/event-stream; charset=utf-8", status: int = 200, **body: Any) -> Meter:
     asked = request(**{"stream": "event-stream" in content_type, **body})
-    return MESSAGES.meter(MESSAGES.parse(asked, "anthropic", ""), asked.body, content_type, status, len)
+    return MESSAGES.meter(
+        MESSAGES.parse(asked, Target("anthropic"), ""), asked.body, ResponseHead(status, content_type), len
+    )
 
 
 STREAMS = {
@@ -185,7 +187,7 @@ class TestParse:
     def test_broken_body(self, body: bytes) -> None:
         """A body that is no JSON object is unreadable, whatever it is."""
         with pytest.raises(UnreadableRequest):
-            MESSAGES.parse(Request("POST", "api.anthropic.com", "/v1/messages", body=body), "anthropic", "")
+            MESSAGES.parse(Request("POST", "api.anthropic.com", "/v1/messages", body=body), Target("anthropic"), "")
 
     def test_deep_nesting(self) -> None:
         """Blocks nested beyond any use are refused instead of overflowing the stack."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Terms, Usage
-from llmcap_addon.wire.dialect import Meter, Refusal, Request
+from llmcap_addon.wire.dialect import Meter, Refusal, Request, ResponseHead, Target
 from llmcap_addon.wire.google import GENERATE
 from llmcap_addon.wire.google_meter import IMAGE_TOKENS
 from tests.wire.bodies import feed, feed_all_ways, recorded, split
@@ -39,12 +39,12 @@ def request(
 
 
 def parse(method: str = "generateContent", model: str = "models/gemini-2.5-flash", **body: Any) -> Call:
-    return GENERATE.parse(request(method, model, **body), "google", "test")
+    return GENERATE.parse(request(method, model, **body), Target("google"), "test")
 
 
 def meter(content_type: str = SSE, status: int = 200, *, streamed: bool = True, **body: Any) -> Meter:
     call = parse("streamGenerateContent" if streamed else "generateContent", **body)
-    return GENERATE.meter(call, b"", content_type, status, len)
+    return GENERATE.meter(call, b"", ResponseHead(status, content_type), len)
 
 
 TEXT = Usage(input_tokens=8, output_tokens=11)
@@ -124,7 +124,7 @@ class TestParse:
     )
     def test_paths(self, path: str, model: str) -> None:
         """Every form of path names its model."""
-        call = GENERATE.parse(Request("POST", HOST, path, body=b'{"contents": []}'), "google", "")
+        call = GENERATE.parse(Request("POST", HOST, path, body=b'{"contents": []}'), Target("google"), "")
         assert call.model == model
 
     @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ class TestParse:
     def test_other_paths(self, path: str) -> None:
         """A path that names no model or another method is unreadable."""
         with pytest.raises(UnreadableRequest, match="path"):
-            GENERATE.parse(Request("POST", HOST, path, body=b"{}"), "google", "")
+            GENERATE.parse(Request("POST", HOST, path, body=b"{}"), Target("google"), "")
 
     @pytest.mark.parametrize(
         ("model", "config", "hidden"),
@@ -228,7 +228,7 @@ class TestParse:
     def test_broken_body(self, body: bytes) -> None:
         """A body that is no JSON object is unreadable, whatever it is."""
         with pytest.raises(UnreadableRequest):
-            GENERATE.parse(Request("POST", HOST, "/v1/models/x:generateContent", body=body), "google", "")
+            GENERATE.parse(Request("POST", HOST, "/v1/models/x:generateContent", body=body), Target("google"), "")
 
 
 class TestAmend:
@@ -454,10 +454,10 @@ def test_a_field_mask_is_refused(query: dict[str, str]) -> None:
     """What takes the usage or the text out of the answer would leave it uncounted; a mask of everything does not."""
     head = request()
     with pytest.raises(UnreadableRequest, match="field mask"):
-        GENERATE.parse(replace(head, query=query), "google", "curl")
+        GENERATE.parse(replace(head, query=query), Target("google"), "curl")
     with pytest.raises(UnreadableRequest, match="field mask"):
-        GENERATE.parse(replace(head, headers={"x-goog-fieldmask": "candidates"}), "google", "curl")
-    GENERATE.parse(replace(head, query={"fields": "*"}), "google", "curl")
+        GENERATE.parse(replace(head, headers={"x-goog-fieldmask": "candidates"}), Target("google"), "curl")
+    GENERATE.parse(replace(head, query={"fields": "*"}), Target("google"), "curl")
 
 
 def test_a_whole_answers_usage_that_is_silent_about_its_output_is_not_believed() -> None:
@@ -497,7 +497,7 @@ class TestSdk:
         def handler(asked: httpx2.Request) -> httpx2.Response:
             seen.append(1)
             wire = Request("POST", HOST, asked.url.path, dict(asked.url.params), body=asked.read())
-            response = GENERATE.refusal(GENERATE.parse(wire, "google", ""), wire, SPENT, status)
+            response = GENERATE.refusal(GENERATE.parse(wire, Target("google"), ""), wire, SPENT, status)
             return httpx2.Response(response.status, headers=list(response.headers), content=response.body)
 
         models = sdk(handler).models

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Media
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Usage
-from llmcap_addon.wire.dialect import Refusal, Request
+from llmcap_addon.wire.dialect import Refusal, Request, ResponseHead, Target
 from llmcap_addon.wire.openai_chat import CHAT, ChatStreamMeter
 from tests.wire.corpus import FOLDER, byte_by_byte, feed_all, make_call, one
 from tests.wire.sdk import Answered, streamed
@@ -23,7 +23,9 @@ SSE = "text/event-stream"
 
 def parse(body: dict[str, Any], provider: str = "openai", host: str = "api.openai.com") -> Any:
     data = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}], **body}
-    return CHAT.parse(Request("POST", host, "/v1/chat/completions", body=json.dumps(data).encode()), provider, "curl")
+    return CHAT.parse(
+        Request("POST", host, "/v1/chat/completions", body=json.dumps(data).encode()), Target(provider), "curl"
+    )
 
 
 def ask(client: openai.OpenAI, *, stream: bool = False) -> object:
@@ -281,7 +283,7 @@ def test_the_chunk_we_asked_for_is_taken_out() -> None:
     lines = data.split(b"\n\n")
     shown = b"\n\n".join(line for line in lines if b'"choices":[],' not in line)
     for chunks in ([data], byte_by_byte(data)):
-        meter = CHAT.meter(make_call(), b'{"stream":true}', SSE, 200, one)
+        meter = CHAT.meter(make_call(), b'{"stream":true}', ResponseHead(200, SSE), one)
         assert feed_all(meter, chunks) == shown
         assert meter.reading.usage == Usage(1206, 9, cache_read_tokens=1024)
 
@@ -294,7 +296,7 @@ def test_a_chunk_the_client_asked_for_stays() -> None:
         (make_call(editable=False), b"{}"),
         (make_call(provider="openrouter"), b"{}"),
     ):
-        assert feed_all(CHAT.meter(call, body, SSE, 200, one), [data]) == data
+        assert feed_all(CHAT.meter(call, body, ResponseHead(200, SSE), one), [data]) == data
 
 
 def test_groq_is_asked_and_its_own_usage_is_read_too() -> None:
@@ -303,7 +305,7 @@ def test_groq_is_asked_and_its_own_usage_is_read_too() -> None:
     assert b"include_usage" in CHAT.amend(call, b'{"stream":true}', None)
     own = b'data: {"choices":[{"delta":{}}],"x_groq":{"usage":{"prompt_tokens":3,"completion_tokens":2}}}\n\n'
     extra = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
-    meter = CHAT.meter(call, b'{"stream":true}', SSE, 200, one)
+    meter = CHAT.meter(call, b'{"stream":true}', ResponseHead(200, SSE), one)
     assert meter.feed(own + extra) == own
     assert (meter.reading.usage, meter.reading.final) == (Usage(3, 2), True)
 
@@ -313,10 +315,10 @@ def test_a_usage_before_the_output_is_not_the_last_word() -> None:
     head = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":0}}\n\n'
     text = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
-    meter = CHAT.meter(make_call(), b'{"stream_options": {"include_usage": true}}', SSE, 200, one)
+    meter = CHAT.meter(make_call(), b'{"stream_options": {"include_usage": true}}', ResponseHead(200, SSE), one)
     feed_all(meter, [head, text, text, b"data: [DONE]\n\n"])
     assert (meter.reading.final, meter.reading.counted_output_tokens) == (False, 2)
-    meter = CHAT.meter(make_call(), b'{"stream_options": {"include_usage": true}}', SSE, 200, one)
+    meter = CHAT.meter(make_call(), b'{"stream_options": {"include_usage": true}}', ResponseHead(200, SSE), one)
     feed_all(meter, [head, text, text, usage, b"data: [DONE]\n\n"])
     assert (meter.reading.final, meter.reading.usage) == (True, Usage(3, 2))
 
@@ -329,7 +331,7 @@ def test_a_usage_without_output_says_nothing() -> None:
 
 def test_events_of_one_piece_stay_in_one_piece_and_none_waits() -> None:
     """Each feed gives every event that is whole by then, in one go."""
-    meter = CHAT.meter(make_call(), b"{}", SSE, 200, one)
+    meter = CHAT.meter(make_call(), b"{}", ResponseHead(200, SSE), one)
     event = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
     assert meter.feed(event + event + event[:9]) == event + event
     assert meter.feed(event[9:]) == event
@@ -349,13 +351,13 @@ def test_the_content_type_decides_how_an_answer_is_read(
     content_type: str, streamed_call: bool, reads_events: bool
 ) -> None:
     """A server may answer a stream request by one body and the other way round."""
-    meter = CHAT.meter(make_call(streamed=streamed_call), b"{}", content_type, 200, one)
+    meter = CHAT.meter(make_call(streamed=streamed_call), b"{}", ResponseHead(200, content_type), one)
     assert isinstance(meter, ChatStreamMeter) is reads_events
 
 
 def body_reading(body: bytes | dict[str, Any], provider: str = "openai") -> Any:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    meter = CHAT.meter(make_call(provider=provider, streamed=False), b"{}", "application/json", 200, one)
+    meter = CHAT.meter(make_call(provider=provider, streamed=False), b"{}", ResponseHead(200, "application/json"), one)
     assert feed_all(meter, [data]) == data
     return meter.reading
 
@@ -376,7 +378,7 @@ def test_a_total_that_is_no_count_is_not_believed(key: str, value: Any) -> None:
     reading = body_reading({"choices": [], "usage": usage})
     assert reading.usage is None
     assert key in reading.unreadable
-    meter = CHAT.meter(make_call(), b"{}", SSE, 200, one)
+    meter = CHAT.meter(make_call(), b"{}", ResponseHead(200, SSE), one)
     meter.feed(b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\ndata: [DONE]\n\n")
     assert meter.reading.usage is None
     assert meter.reading.unreadable
@@ -429,7 +431,7 @@ def test_no_usage_raises_or_is_accepted_unsound(raw: Any) -> None:
 @given(JSON)
 def test_no_chunk_raises(payload: Any) -> None:
     """Any JSON may stand in an event; without choices it counts as output, from above."""
-    meter = CHAT.meter(make_call(), b"{}", SSE, 200, one)
+    meter = CHAT.meter(make_call(), b"{}", ResponseHead(200, SSE), one)
     for value in (payload, {"choices": payload}, {"choices": [{"delta": payload}]}, {"x_groq": payload}):
         meter.feed(b"data: " + json.dumps(value).encode() + b"\n\n")
     meter.end()
@@ -437,7 +439,7 @@ def test_no_chunk_raises(payload: Any) -> None:
 
 def test_an_event_that_is_no_json_counts_as_output() -> None:
     """A host's own heartbeat does not end the stream, and costs too much rather than too little."""
-    meter = CHAT.meter(make_call(), b"{}", SSE, 200, len)
+    meter = CHAT.meter(make_call(), b"{}", ResponseHead(200, SSE), len)
     assert meter.feed(b"data: heartbeat\n\n") == b"data: heartbeat\n\n"
     assert meter.reading.counted_output_tokens == 9
     assert not meter.reading.unreadable
@@ -445,7 +447,7 @@ def test_an_event_that_is_no_json_counts_as_output() -> None:
 
 def test_a_stream_in_which_nothing_was_understood_is_unreadable() -> None:
     """A JSON body under an event stream's type is not taken for an empty answer."""
-    meter = CHAT.meter(make_call(), b"{}", SSE, 200, one)
+    meter = CHAT.meter(make_call(), b"{}", ResponseHead(200, SSE), one)
     assert feed_all(meter, [b'{"usage":{}}\n']) == b'{"usage":{}}\n'
     assert meter.reading.unreadable
 
@@ -453,7 +455,7 @@ def test_a_stream_in_which_nothing_was_understood_is_unreadable() -> None:
 def test_reasoning_given_twice_is_counted_once() -> None:
     """OpenRouter repeats its reasoning in reasoning_details."""
     delta = {"reasoning": "abc", "reasoning_details": [{"type": "reasoning.text", "text": "abc"}], "content": ""}
-    meter = CHAT.meter(make_call(), b"{}", SSE, 200, len)
+    meter = CHAT.meter(make_call(), b"{}", ResponseHead(200, SSE), len)
     meter.feed(b"data: " + json.dumps({"choices": [{"delta": delta}]}).encode() + b"\n\n")
     assert meter.reading.counted_output_tokens == 3
 
@@ -461,7 +463,7 @@ def test_reasoning_given_twice_is_counted_once() -> None:
 def test_a_search_nobody_reports_is_billed_as_asked_for() -> None:
     """OpenAI's search models report no searches, so the request's own stand in."""
     call = parse({"web_search_options": {}, "stream": True})
-    meter = CHAT.meter(call, b"{}", SSE, 200, one)
+    meter = CHAT.meter(call, b"{}", ResponseHead(200, SSE), one)
     meter.feed(b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n')
     assert meter.reading.usage == Usage(1, 1, web_search_requests=1)
 
@@ -469,7 +471,7 @@ def test_a_search_nobody_reports_is_billed_as_asked_for() -> None:
 @pytest.mark.parametrize("body", [b'{"error":{"message":"no"}}', b"<html>502</html>", b""])
 def test_an_error_answer_only_passes(body: bytes) -> None:
     """A status of 400 or above is a failure without usage, whatever its body."""
-    meter = CHAT.meter(make_call(), b"{}", "application/json", 429, one)
+    meter = CHAT.meter(make_call(), b"{}", ResponseHead(429, "application/json"), one)
     assert feed_all(meter, [body]) == body
     assert meter.reading.failed
     assert meter.reading.usage is None
@@ -478,7 +480,7 @@ def test_an_error_answer_only_passes(body: bytes) -> None:
 
 def test_an_error_answer_that_reports_usage_is_billed() -> None:
     """Some hosts bill what they generated before they failed."""
-    meter = CHAT.meter(make_call(), b"{}", "application/json", 500, one)
+    meter = CHAT.meter(make_call(), b"{}", ResponseHead(500, "application/json"), one)
     feed_all(meter, [b'{"error":{},"usage":{"prompt_tokens":3,"completion_tokens":4}}'])
     assert (meter.reading.usage, meter.reading.final) == (Usage(3, 4), True)
 
@@ -511,7 +513,7 @@ def test_openrouters_error_code_is_a_number() -> None:
 def test_a_cut_raises_the_sdks_own_error_wherever_the_stream_stood(length: int) -> None:
     """Even in the middle of an event, the next thing the SDK sees is our error."""
     data = (FOLDER / "chat_stream_no_usage.sse").read_bytes()
-    meter = CHAT.meter(make_call(), b"{}", SSE, 200, one)
+    meter = CHAT.meter(make_call(), b"{}", ResponseHead(200, SSE), one)
     shown = meter.feed(data[:length])
     answered = Answered(streamed(shown + CHAT.cut(make_call(), SPENT, meter)))
     raised = answered.error_of(lambda client: ask(client, stream=True))
@@ -521,5 +523,5 @@ def test_a_cut_raises_the_sdks_own_error_wherever_the_stream_stood(length: int) 
 
 def test_half_a_json_body_gets_no_tail() -> None:
     """Nothing can be added to it that a client would read."""
-    meter = CHAT.meter(make_call(streamed=False), b"{}", "application/json", 200, one)
+    meter = CHAT.meter(make_call(streamed=False), b"{}", ResponseHead(200, "application/json"), one)
     assert CHAT.cut(make_call(), SPENT, meter) == b""

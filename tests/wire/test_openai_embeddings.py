@@ -8,7 +8,7 @@ import pytest
 
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Usage
-from llmcap_addon.wire.dialect import Refusal, Request
+from llmcap_addon.wire.dialect import Refusal, Request, ResponseHead, Target
 from llmcap_addon.wire.openai_embeddings import EMBEDDINGS
 from tests.wire.corpus import feed_all, make_call, one
 from tests.wire.sdk import Answered
@@ -16,7 +16,7 @@ from tests.wire.sdk import Answered
 
 def parse(given: Any, model: Any = "text-embedding-3-small") -> Any:
     body = json.dumps({"model": model, "input": given}).encode()
-    return EMBEDDINGS.parse(Request("POST", "api.openai.com", "/v1/embeddings", body=body), "openai", "")
+    return EMBEDDINGS.parse(Request("POST", "api.openai.com", "/v1/embeddings", body=body), Target("openai"), "")
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_the_request_goes_out_as_it_came() -> None:
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"data":[],"usage":null}', b'{"usage":{"prompt_tokens":-1}}'])
 def test_an_answer_without_sound_usage_is_unreadable(body: bytes) -> None:
     """Such a call is settled at its bound."""
-    meter = EMBEDDINGS.meter(make_call("openai.embeddings"), b"{}", "application/json", 200, one)
+    meter = EMBEDDINGS.meter(make_call("openai.embeddings"), b"{}", ResponseHead(200, "application/json"), one)
     assert feed_all(meter, [body]) == body
     assert meter.reading.unreadable
 
 
 def test_usage_is_input_alone() -> None:
     """`total_tokens` repeats `prompt_tokens`."""
-    meter = EMBEDDINGS.meter(make_call("openai.embeddings"), b"{}", "application/json", 200, one)
+    meter = EMBEDDINGS.meter(make_call("openai.embeddings"), b"{}", ResponseHead(200, "application/json"), one)
     feed_all(meter, [b'{"usage":{"prompt_tokens":8,"total_tokens":8}}'])
     assert meter.reading.usage == Usage(8, 0)
 
@@ -72,4 +72,4 @@ def test_a_refusal_raises_the_sdks_own_error_after_one_request() -> None:
     assert raised.code == "llmcap_cap_reserved"
     assert "reserved by others" in raised.message
     assert answered.requests == 1
-    assert EMBEDDINGS.cut(make_call(), refusal, EMBEDDINGS.meter(make_call(), b"", "", 200, one)) == b""
+    assert EMBEDDINGS.cut(make_call(), refusal, EMBEDDINGS.meter(make_call(), b"", ResponseHead(200, ""), one)) == b""

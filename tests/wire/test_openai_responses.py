@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Media
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Usage
-from llmcap_addon.wire.dialect import Refusal, Request
+from llmcap_addon.wire.dialect import Refusal, Request, ResponseHead, Target
 from llmcap_addon.wire.openai_responses import RESPONSES, SEARCHES_PER_TURN
 from tests.wire.corpus import FOLDER, feed_all, make_call, one
 from tests.wire.sdk import Answered, streamed
@@ -29,7 +29,7 @@ JSON = st.recursive(
 def parse(body: dict[str, Any], provider: str = "openai") -> Any:
     data = {"model": "gpt-4o", "input": "Hi", **body}
     return RESPONSES.parse(
-        Request("POST", "api.openai.com", "/v1/responses", body=json.dumps(data).encode()), provider, ""
+        Request("POST", "api.openai.com", "/v1/responses", body=json.dumps(data).encode()), Target(provider), ""
     )
 
 
@@ -201,7 +201,7 @@ def test_only_the_limit_is_amended() -> None:
 
 
 def stream_reading(*events: dict[str, Any]) -> Any:
-    meter = RESPONSES.meter(make_call("openai.responses"), b"{}", SSE, 200, one)
+    meter = RESPONSES.meter(make_call("openai.responses"), b"{}", ResponseHead(200, SSE), one)
     for event in events:
         data = b"event: %s\ndata: %s\n\n" % (str(event.get("type")).encode(), json.dumps(event).encode())
         assert meter.feed(data) == data
@@ -280,7 +280,9 @@ def test_no_event_raises(payload: Any, kind: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"<html>", b'{"output":'])
 def test_an_answer_that_is_not_understood_is_unreadable(body: bytes) -> None:
     """Such a call is settled at its bound."""
-    meter = RESPONSES.meter(make_call("openai.responses", streamed=False), b"{}", "application/json", 200, one)
+    meter = RESPONSES.meter(
+        make_call("openai.responses", streamed=False), b"{}", ResponseHead(200, "application/json"), one
+    )
     assert feed_all(meter, [body]) == body
     assert meter.reading.unreadable
 
@@ -302,7 +304,7 @@ def test_a_refusal_raises_the_sdks_own_error_after_one_request() -> None:
 def test_a_cut_raises_the_sdks_own_error_wherever_the_stream_stood(length: int) -> None:
     """Even in the middle of an event, the next thing the SDK sees is our error."""
     data = (FOLDER / "responses_stream.sse").read_bytes()
-    meter = RESPONSES.meter(make_call("openai.responses"), b"{}", SSE, 200, one)
+    meter = RESPONSES.meter(make_call("openai.responses"), b"{}", ResponseHead(200, SSE), one)
     shown = meter.feed(data[:length])
     answered = Answered(streamed(shown + RESPONSES.cut(make_call("openai.responses"), SPENT, meter)))
     raised = answered.error_of(lambda client: ask(client, stream=True))
@@ -313,7 +315,7 @@ def test_a_cut_raises_the_sdks_own_error_wherever_the_stream_stood(length: int) 
 def test_a_cut_fails_the_response_that_was_streaming() -> None:
     """It is a response.failed of the same id with the next number, and the code that Codex stops at."""
     data = (FOLDER / "responses_stream.sse").read_bytes()
-    meter = RESPONSES.meter(make_call("openai.responses"), b"{}", SSE, 200, one)
+    meter = RESPONSES.meter(make_call("openai.responses"), b"{}", ResponseHead(200, SSE), one)
     meter.feed(data[:3000])
     name, line = RESPONSES.cut(make_call("openai.responses"), SPENT, meter).decode().strip().split("\n")
     event = json.loads(line.removeprefix("data: "))
