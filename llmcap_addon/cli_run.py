@@ -23,7 +23,7 @@ import platformdirs
 from llmcap_addon import config as configs
 from llmcap_addon.proxy.master import ProxyOptions, RunningProxy
 from llmcap_addon.report import summary_line
-from llmcap_addon.wire import routes
+from llmcap_addon.wire.hosts import known_hosts
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """What `NO_PROXY` must hold: local model servers and callbacks are none of the proxy's business."""
@@ -91,7 +91,7 @@ def run_capped(
         config_value=None if cap_usd is None else configs.for_cap(cap_usd),
         client_hint=Path(command[0]).name,
     )
-    no_proxy, bypassing = split_no_proxy(os.environ, routes.known_hosts({}))
+    no_proxy, bypassing = split_no_proxy(os.environ, known_hosts({}))
     if bypassing:
         _say(f"NO_PROXY={','.join(bypassing)} would lead calls around the cap; left out for this run")
     if (other := replaced_proxy(os.environ)) is not None:

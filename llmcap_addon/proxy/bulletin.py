@@ -57,14 +57,13 @@ class Bulletin:
         """Tell of a failure of the store, which is over when `store_works` says so."""
         self.trouble(message, of_store=True)
 
-    @property
     def is_store_failing(self) -> bool:
         """True from a failure of the store on, until it is known to work again."""
         return any(trouble.of_store for trouble in self._troubles.values())
 
     def store_works(self) -> None:
         """Tell that the ledger was written to: what was wrong with it is over."""
-        if not self.is_store_failing:
+        if not self.is_store_failing():
             return
         log.warning("llmcap: the ledger works again")
         for trouble in self._troubles.values():

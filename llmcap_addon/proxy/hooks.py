@@ -29,6 +29,7 @@ from llmcap_addon.view.lines import flow_comment, refused_comment
 from llmcap_addon.wire import clients, routes
 from llmcap_addon.wire.dialect import Dialect, Refusal, Request
 from llmcap_addon.wire.dialects import DIALECTS
+from llmcap_addon.wire.hosts import is_llm_host
 from llmcap_addon.wire.routes import Route
 
 START_WAIT_S = 30.0
@@ -170,7 +171,7 @@ class Hooks:
 
     def _is_llm_host(self, name: str) -> bool:
         hosts = self.service.hosts if self.service is not None else {}
-        return bool(name) and routes.is_llm_host(name, hosts)
+        return bool(name) and is_llm_host(name, hosts)
 
     def _llm_host(self, flow: http.HTTPFlow) -> str | None:
         """The LLM host this flow goes to: its destination, else the name its TLS asked for; never the Host header."""

@@ -29,6 +29,7 @@ from llmcap_addon.proxy.bulletin import Bulletin
 from llmcap_addon.view.console import NO_CALLS
 from llmcap_addon.wire.clients import client_name
 from llmcap_addon.wire.dialect import Request
+from llmcap_addon.wire.hosts import Place
 
 TICK_S = 1.0
 """How often caps.yaml is looked at."""
@@ -158,7 +159,7 @@ class Service:
             ticks += 1
             try:
                 await self.look_at_config()
-                if ticks % HEARTBEAT_TICKS == 0 or self.bulletin.is_store_failing:
+                if ticks % HEARTBEAT_TICKS == 0 or self.bulletin.is_store_failing():
                     await self.look_at_store()
             except Exception as error:
                 self.bulletin.trouble(
@@ -216,8 +217,8 @@ def _policy(config: Config, settings: Settings) -> Policy:
     return Policy(config.shorten, config.wait_ms, config.on_error, advice, local)
 
 
-def _hosts(config: Config) -> Mapping[str, tuple[str, str]]:
-    return {name: (host.api, host.provider) for name, host in config.hosts.items()}
+def _hosts(config: Config) -> Mapping[str, Place]:
+    return {name: Place(host.api, host.provider, custom=True) for name, host in config.hosts.items()}
 
 
 def _names(config: Config) -> str:

@@ -88,12 +88,12 @@ def test_a_store_that_works_again_takes_its_trouble_away(told: Told, caplog: pyt
     """What the store was told to fail in goes soon after it works again, said once; other troubles stay."""
     told.bulletin.store_works()
     told.bulletin.trouble("something else")
-    assert not told.bulletin.is_store_failing
+    assert not told.bulletin.is_store_failing()
     told.bulletin.store_trouble("the store is down")
-    assert told.bulletin.is_store_failing
+    assert told.bulletin.is_store_failing()
     told.bulletin.store_works()
     told.bulletin.store_works()
-    assert not told.bulletin.is_store_failing
+    assert not told.bulletin.is_store_failing()
     assert told.shown() == ["something else", "the store is down"]
     told.now_s += LEAST_SHOWN_S + 0.1
     assert told.shown() == ["something else"]

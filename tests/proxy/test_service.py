@@ -16,6 +16,7 @@ from llmcap_addon.errors import ConfigError, StoreError
 from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.proxy.service import Service, Settings, Summary
 from llmcap_addon.usage import Usage
+from llmcap_addon.wire import hosts
 from llmcap_addon.wire.dialect import Refusal, Request
 from tests.gate.house import GPT_4O, final
 
@@ -113,7 +114,7 @@ async def test_an_edit_is_taken_over_whole(start: Start, place: Place, caplog: p
     assert [cap.name for cap in service.gate.budget.caps] == ["weekly"]
     assert service.gate.budget.timezone == "Asia/Tokyo"
     assert service.gate.pricing.cost(GPT_4O, Usage(1_000_000, 1_000_000), GPT_4O.terms).amount == 3 * 10**9
-    assert service.hosts == {"llm.example.net": ("openai", "mine")}
+    assert service.hosts == {"llm.example.net": hosts.Place("openai", "mine", custom=True)}
     policy = service.gate.policy
     assert (policy.wait_ms, policy.shorten, policy.on_error) == (3_000, "never", "allow")
     assert str(policy.zone) == "Asia/Tokyo"
@@ -241,10 +242,10 @@ async def test_a_ledger_that_is_back_is_written_to_and_told_of(
     place.ledger.rename(moved)
     assert isinstance(await service.gate.admit(GPT_4O), Refusal)
     await service.look_at_store()
-    assert service.bulletin.is_store_failing
+    assert service.bulletin.is_store_failing()
     moved.rename(place.ledger)
     await service.look_at_store()
-    assert not service.bulletin.is_store_failing
+    assert not service.bulletin.is_store_failing()
     assert caplog.messages[-1] == "llmcap: the ledger works again"
     assert [row.state for row in await service.store.rows()] == ["refused"]
 

@@ -153,7 +153,7 @@ def test_bar_is_exact_at_its_ends(limit: int, posted: int, pending: int, width: 
 
 def test_states_and_marks_in_words() -> None:
     """Each state and mark has its word, in narrow and in wide tables."""
-    marked = ([], ["estimated"], ["assumed"], ["overrun", "unreserved"], ["failed"])
+    marked: tuple[list[str], ...] = ([], ["estimated"], ["assumed"], ["overrun", "unreserved"], ["failed"])
     assert [state_word(call(1, marks=frozenset(marks))) for marks in marked] == [
         "done",
         "estimated",

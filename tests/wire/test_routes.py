@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 
 from llmcap_addon.wire.dialect import Request
 from llmcap_addon.wire.dialects import DIALECTS
-from llmcap_addon.wire.routes import Route, classify, is_llm_host
+from llmcap_addon.wire.hosts import Place, is_llm_host
+from llmcap_addon.wire.routes import Route, classify
 
 CUSTOM = {
-    "llm.internal.example": ("openai", "internal"),
-    "claude.internal.example": ("anthropic", "internal"),
-    "gemini.internal.example": ("google", "internal"),
+    "llm.internal.example": Place("openai", "internal", custom=True),
+    "claude.internal.example": Place("anthropic", "internal", custom=True),
+    "gemini.internal.example": Place("google", "internal", custom=True),
 }
 
 

@@ -1,0 +1,125 @@
+"""Endpoints: which paths of an LLM host cost money and in which dialect they speak, and which are free.
+
+Paths as in the providers' SDKs. What is in neither list is "unmetered".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from llmcap_addon.wire.hosts import Place
+
+CHAT = "openai.chat"
+RESPONSES = "openai.responses"
+EMBEDDINGS = "openai.embeddings"
+MESSAGES = "anthropic.messages"
+GENERATE = "google.generate"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One kind of POST that is metered."""
+
+    api: str
+    """Of the places that have it."""
+    path: str
+    """A pattern for what stands behind a place's prefix; its group "model" names the model, where the path does."""
+    dialect: str
+    follows: str
+    """The SDK's type of its answer."""
+    only: tuple[str, ...] = ()
+    """The providers that have it; empty for all of the API."""
+    but: tuple[str, ...] = ()
+    """The providers that don't."""
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """The path's pattern, compiled."""
+        return re.compile(self.path)
+
+    @cached_property
+    def behind_anything(self) -> re.Pattern[str]:
+        """The same behind any prefix."""
+        return re.compile(f".*(?:{self.path})")
+
+
+METERED = (
+    Endpoint("openai", "/chat/completions", CHAT, "openai.types.chat.ChatCompletion"),
+    Endpoint("openai", "/responses", RESPONSES, "openai.types.responses.Response"),
+    Endpoint("openai", "/embeddings", EMBEDDINGS, "openai.types.CreateEmbeddingResponse"),
+    # DeepSeek, Fireworks and OpenRouter speak Anthropic's dialect too.
+    Endpoint("openai", "/messages", MESSAGES, "anthropic.types.Message", but=("openai",)),
+    Endpoint("anthropic", "/messages", MESSAGES, "anthropic.types.Message"),
+    Endpoint(
+        "google",
+        "(?:.*/)?models/[^/:]+:(?:generateContent|streamGenerateContent)",
+        GENERATE,
+        "google.genai.types.GenerateContentResponse",
+    ),
+)
+
+_PREFIX = re.compile(r"(?:/(?:api|openai|anthropic|inference|beta|alpha|v\d+(?:beta|alpha)?\d*))*")
+"""What stands before an endpoint: /v1, Groq's /openai/v1, OpenRouter's /api/v1, DeepSeek's /beta and /anthropic/v1,
+Fireworks' /inference/v1, Google's /v1beta/openai."""
+
+
+def metered(place: Place, path: str) -> tuple[str, str] | None:
+    """Name the dialect of a metered endpoint, and the model where the path tells it; None for any other."""
+    api = "openai" if place.api == "google" and "/openai/" in path else place.api
+    endpoint = behind_prefix(place, path)
+    for one in METERED:
+        if one.api != api or (one.only and place.provider not in one.only) or place.provider in one.but:
+            continue
+        found = one.behind_anything.fullmatch(path) if place.custom else one.pattern.fullmatch(endpoint)
+        if found:
+            return one.dialect, found.groupdict().get("model") or ""
+    return None
+
+
+def behind_prefix(place: Place, path: str) -> str:
+    """Give the path behind its prefix ("/chat/completions"); behind any prefix on a host that the user named."""
+    if place.custom and path.endswith("/messages/count_tokens"):
+        return "/messages/count_tokens"
+    match = _PREFIX.match(path)
+    return path[match.end() :] if match else path
+
+
+# ── what is free ──
+
+_GOOGLE_FREE = re.compile(r".*:(?:countTokens|computeTokens)|.*/count-tokens:rawPredict")
+_OPENAI_FREE = re.compile(
+    r"/files(?:/.*)?|/uploads(?:/.*)?|/responses/input_tokens|/responses/[^/]+/cancel|/chat/completions/[^/]+"
+    r"|/conversations(?:/.*)?|/batches/[^/]+/cancel|/fine_tuning/jobs/[^/]+/(?:cancel|pause)|/organization/.*"
+    r"|/webhook_endpoints(?:/.*)?|/realtime/(?:client_secrets|sessions|transcription_sessions)|/moderations"
+)
+"""At OpenAI itself. The realtime ones only mint keys; what these open is a websocket or /realtime/calls."""
+_COMPATIBLE_FREE = re.compile(
+    r"/files(?:/.*)?|/messages/count_tokens|/responses/input_tokens|/keys(?:/.*)?|/auth/keys.*"
+)
+_ANTHROPIC_FREE = re.compile(
+    r"/api/.*"  # what Claude Code sends beside its messages: /api/oauth, /api/event_logging, /api/claude_cli_feedback …
+    r"|/v1/(?:messages/count_tokens|messages/batches/[^/]+/cancel|(?:files|skills|oauth|vaults|memory_stores|webhooks)"
+    r"(?:/.*)?|organizations/.*)"
+)
+_GOOGLE_FILES = re.compile(r"(?:/upload)?/v\d+(?:beta|alpha)?\d*/(?:files(?:[/:].*)?|auth_tokens|openai/files)")
+_AZURE_LLM = re.compile(r"/(?:openai|anthropic|models|providers|api)(?:/.*)?", re.IGNORECASE)
+
+
+def is_free(place: Place, host: str, path: str) -> bool:
+    """Tell whether a request that may change things at a provider costs nothing there."""
+    endpoint = behind_prefix(place, path)
+    if place.api == "google":
+        return bool(_GOOGLE_FREE.fullmatch(path) or _GOOGLE_FILES.fullmatch(path))
+    if place.api == "anthropic":
+        if place.custom:
+            return endpoint == "/messages/count_tokens"
+        return bool(_ANTHROPIC_FREE.fullmatch(path))
+    if place.provider == "openai":
+        return bool(_OPENAI_FREE.fullmatch(endpoint))
+    if place.provider == "openrouter" and not (path == "/api" or path.startswith("/api/")):
+        return True  # the web site, which shares the API's host
+    if host.endswith(".cognitiveservices.azure.com"):
+        return not _AZURE_LLM.fullmatch(path)  # speech, vision, translation: no LLM
+    return place.api == "openai" and place.metered and bool(_COMPATIBLE_FREE.fullmatch(endpoint))

@@ -1,0 +1,101 @@
+"""Hosts: whose LLM API a host is, and which API it speaks. Names as in the SDKs and the providers' documents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a host speaks."""
+
+    api: str
+    """"openai", "anthropic", "google", "bedrock", "cohere"."""
+    provider: str
+    """Whose prices apply."""
+    metered: bool = True
+    """False while nothing on it is understood: all of it is "unmetered"."""
+    custom: bool = False
+    """Named by the user: its paths may stand behind any prefix."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Deployment, in the URL or the body → the model behind it."""
+
+
+_HOSTS: Mapping[str, Place] = {
+    "api.openai.com": Place("openai", "openai"),
+    "api.anthropic.com": Place("anthropic", "anthropic"),
+    "generativelanguage.googleapis.com": Place("google", "google"),
+    "generativelanguage.mtls.googleapis.com": Place("google", "google"),
+    "openrouter.ai": Place("openai", "openrouter"),
+    "api.groq.com": Place("openai", "groq"),
+    "api.deepseek.com": Place("openai", "deepseek"),
+    "api.mistral.ai": Place("openai", "mistral"),
+    "api.eu.mistral.ai": Place("openai", "mistral"),
+    "api.us.mistral.ai": Place("openai", "mistral"),
+    "codestral.mistral.ai": Place("openai", "mistral"),
+    "api.x.ai": Place("openai", "xai"),
+    "api.together.ai": Place("openai", "together"),
+    "api.together.xyz": Place("openai", "together"),
+    "api.fireworks.ai": Place("openai", "fireworks"),
+    "api.cerebras.ai": Place("openai", "cerebras"),
+    "api.perplexity.ai": Place("openai", "perplexity", metered=False),
+    "api.cohere.com": Place("other", "cohere", metered=False),
+    "api.cohere.ai": Place("other", "cohere", metered=False),
+    "claude.googleapis.com": Place("anthropic", "google", metered=False),
+}
+
+_BEDROCK = r"bedrock-(?:agent-)?(?:runtime(?:-fips)?|mantle)\.[a-z0-9-]+\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"
+_HOST_PATTERNS: tuple[tuple[re.Pattern[str], Place], ...] = tuple(
+    (re.compile(pattern), place)
+    for pattern, place in (
+        # Data residency: us., eu., ae., au., in., jp. and what comes.
+        (r"[a-z0-9-]+\.api\.openai\.com", Place("openai", "openai")),
+        (r"[a-z0-9-]+\.api\.x\.ai", Place("openai", "xai")),
+        (r"[a-z0-9-]+\.openai\.azure\.com", Place("openai", "azure", metered=False)),
+        (r"[a-z0-9-]+\.services\.ai\.azure\.com", Place("openai", "azure", metered=False)),
+        (r"[a-z0-9-]+\.cognitiveservices\.azure\.com", Place("openai", "azure", metered=False)),
+        (_BEDROCK, Place("other", "bedrock", metered=False)),
+        (r"(?:[a-z0-9-]+-)?aiplatform(?:\.mtls)?\.googleapis\.com", Place("google", "vertex", metered=False)),
+        (r"aiplatform\.[a-z0-9-]+\.rep(?:\.mtls)?\.googleapis\.com", Place("google", "vertex", metered=False)),
+    )
+)
+
+
+_OF_FAMILIES = (
+    "eu.api.openai.com",
+    "eu.api.x.ai",
+    "my.openai.azure.com",
+    "my.services.ai.azure.com",
+    "my.cognitiveservices.azure.com",
+    "bedrock-runtime.us-east-1.amazonaws.com",
+    "us-central1-aiplatform.googleapis.com",
+)
+
+
+def is_llm_host(host: str, hosts: Mapping[str, Place]) -> bool:
+    """Tell whether a host is an LLM's; `hosts` are the user's own."""
+    return place_of(normal_host(host), hosts) is not None
+
+
+def known_hosts(hosts: Mapping[str, Place]) -> tuple[str, ...]:
+    """Name the LLM hosts, the user's own too; of a family, one."""
+    return (*_HOSTS, *_OF_FAMILIES, *hosts)
+
+
+def normal_host(host: str) -> str:
+    """Write a host as we compare it: lower case, without the root's dot."""
+    return host.strip().lower().removesuffix(".")
+
+
+def place_of(host: str, hosts: Mapping[str, Place]) -> Place | None:
+    """Give what a host (as `normal_host` writes it) speaks; None when it is no LLM's."""
+    if host in hosts:
+        return hosts[host]
+    if host in _HOSTS:
+        return _HOSTS[host]
+    for pattern, place in _HOST_PATTERNS:
+        if pattern.fullmatch(host):
+            return place
+    return None
