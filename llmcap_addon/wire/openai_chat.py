@@ -14,7 +14,6 @@ from llmcap_addon.wire.openai_common import (
     AUDIO_BYTES_PER_TOKEN,
     ErrorMeter,
     cache_write,
-    chat_usage,
     edit_members,
     error_object,
     hides_reasoning,
@@ -25,12 +24,10 @@ from llmcap_addon.wire.openai_common import (
     model_name,
     output_strings,
     provider_of,
-    record_bad_usage,
-    record_head,
-    record_usage,
     refusal_response,
 )
 from llmcap_addon.wire.openai_input import add_content, add_message
+from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage
 from llmcap_addon.wire.replies import event_bytes
 from llmcap_addon.wire.sse import Event, SseMeter
 from llmcap_addon.wire.text import (

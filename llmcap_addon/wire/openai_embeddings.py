@@ -10,17 +10,9 @@ from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
-from llmcap_addon.wire.openai_common import (
-    ErrorMeter,
-    chat_usage,
-    model_name,
-    provider_of,
-    record_bad_usage,
-    record_head,
-    record_usage,
-    refusal_response,
-)
+from llmcap_addon.wire.openai_common import ErrorMeter, model_name, provider_of, refusal_response
 from llmcap_addon.wire.openai_input import add_content
+from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage
 from llmcap_addon.wire.text import ContentBuilder, load_json, parse_object
 
 

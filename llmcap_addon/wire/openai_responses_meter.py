@@ -7,15 +7,8 @@ from collections.abc import Callable
 from llmcap_addon.usage import Reading
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.meters import BodyMeter
-from llmcap_addon.wire.openai_common import (
-    AUDIO_BYTES_PER_TOKEN,
-    MAX_NAME_CHARS,
-    output_strings,
-    record_bad_usage,
-    record_head,
-    record_usage,
-    responses_usage,
-)
+from llmcap_addon.wire.openai_common import AUDIO_BYTES_PER_TOKEN, output_strings
+from llmcap_addon.wire.openai_usage import MAX_NAME_CHARS, record_bad_usage, record_head, record_usage, responses_usage
 from llmcap_addon.wire.sse import Event, SseMeter
 from llmcap_addon.wire.text import MAX_COUNT, JsonObject, mapping, parse_object
 
