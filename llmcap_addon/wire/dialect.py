@@ -37,6 +37,13 @@ class Target:
     provider: str
     model: str = ""
     """What the URL or `hosts:` says, where the body does not name the model."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """From `hosts:`: deployment, in lower case → the model behind it."""
+
+    def model_of(self, named: str) -> str:
+        """Name the model of a request whose body says `named`: the URL's, else that, else what stands behind it."""
+        asked = self.model or named
+        return self.models.get(asked.lower(), asked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote
 
@@ -30,7 +30,9 @@ class Route:
     host: str = ""
     """Lower case, no port."""
     model: str = ""
-    """What the URL or `hosts:` says, where the body does not name the model."""
+    """What the URL says, where the body does not name the model."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """From `hosts:`: deployment, in lower case → the model behind it."""
     upgrade: bool = False
     """True for a websocket, which a client may give up for HTTP."""
 
@@ -60,7 +62,7 @@ def classify(request: Request, hosts: Mapping[str, Place]) -> Route:
             kind, (dialect_name, model) = "metered", found
         elif is_free(place, host, path):
             kind = "free"
-    return Route(kind, dialect_name, place.provider, host, place.models.get(model, model))
+    return Route(kind, dialect_name, place.provider, host, model, place.models)
 
 
 def _is_upgrade(request: Request) -> bool:
