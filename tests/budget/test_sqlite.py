@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.budget.samples import NOON_MS, Clock, charges, entry, settlement
 
 ROOT = Path(__file__).parents[2]
 DAILY = Cap("daily", 1_000, "day")
+BUSY = "llmcap_addon.budget.stores.sqlite_lane.BUSY_S"
 
 
 @pytest.fixture
@@ -275,27 +277,131 @@ def test_newer_schema(ledger: Path) -> None:
         open_ledger(ledger)
 
 
-async def test_locked_by_another_process(ledger: Path) -> None:
-    """A file that stays locked fails the call after a bounded wait; meanwhile the queue of admissions is bounded, and
-    settlements queue all the same."""
+async def test_newer_schema_in_mid_flight(ledger: Path) -> None:
+    """A ledger that a newer LLMCap brings to its schema meanwhile is not written or read any more; brought back it is."""
+    store = open_ledger(ledger)
+    await fill(store)
+    told = r"newer LLMCap \(schema 99, this one knows 1\); upgrade"
+    with sqlite3.connect(ledger, autocommit=True) as other:
+        other.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
+        for work in (fill(store), store.settle("nobody", settlement(1)), store.heartbeat(NOON_MS), posted(store)):
+            with pytest.raises(StoreError, match=told):
+                await work
+        other.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+    other.close()
+    await fill(store)
+    assert await posted(store) == (14, 0)
+    await store.close()
+
+
+@contextmanager
+def locked(ledger: Path) -> Iterator[None]:
+    """Another process is in a transaction that it does not end."""
+    other = sqlite3.connect(ledger, autocommit=True)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+async def test_locked_by_another_process(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a file stays locked, everything that waits fails in the time that one operation has, not one after another;
+    then all goes on, and what could not be written can be."""
+    monkeypatch.setattr(BUSY, 0.5)
+    store = open_ledger(ledger)
+    call = entry()
+    held = charges([DAILY], call)
+    await store.reserve(call, held, 10)
+    loop = asyncio.get_running_loop()
+    with locked(ledger):
+        began_s = loop.time()
+        outcomes = await asyncio.gather(
+            *(store.reserve(entry(), held, 1) for _ in range(6)),
+            store.extend(call.id, held, 5, 1),
+            store.settle(call.id, settlement(3)),
+            *(store.reserve(entry(), held, 1) for _ in range(6)),
+            store.void(call.id, NOON_MS, 0, ""),
+            return_exceptions=True,
+        )
+        assert loop.time() - began_s < 1.5  # 15 of them
+        assert {type(outcome) for outcome in outcomes} == {StoreError}
+        assert all("another process has locked it for more than 2 s; end that process" in str(one) for one in outcomes)
+        assert await posted(store) == (0, 10)  # reading goes on
+    assert await store.extend(call.id, held, 5, 1) == 5
+    assert await store.settle(call.id, settlement(3))
+    assert await posted(store) == (3, 0)
+    await store.close()
+
+
+async def test_queue_is_bounded(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many admissions may wait and no more; settlements queue all the same."""
+    monkeypatch.setattr(BUSY, 0.2)
     store = open_ledger(ledger)
     call = entry()
     await store.reserve(call, charges([DAILY], call), 10)
-    other = sqlite3.connect(ledger, autocommit=True)
-    other.execute("BEGIN IMMEDIATE")
-    waiting = [asyncio.ensure_future(store.reserve(entry(), [], 1)) for _ in range(MAX_QUEUED)]
-    await asyncio.sleep(0)
-    with pytest.raises(StoreError, match="calls wait for it"):
-        await store.reserve(entry(), [], 1)
+    with locked(ledger):
+        waiting = [asyncio.ensure_future(store.reserve(entry(), [], 1)) for _ in range(MAX_QUEUED)]
+        await asyncio.sleep(0)
+        with pytest.raises(StoreError, match="calls wait for it"):
+            await store.reserve(entry(), [], 1)
+        settling = asyncio.ensure_future(store.settle(call.id, settlement(3)))
+        await asyncio.gather(*waiting, settling, return_exceptions=True)
+    assert await store.settle(call.id, settlement(3))
+    await store.close()
+
+
+async def test_late_admissions_are_not_begun_and_late_settlements_are(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits behind a slow transaction for longer than it may is refused; what was spent gets in all the same."""
+    store = open_ledger(ledger)
+    call = entry()
+    await store.reserve(call, charges([DAILY], call), 10)
+    monkeypatch.setattr(BUSY, 0.0)
+    slow = threading.Event()
+    store._writer.submit(lambda _: slow.wait())  # type: ignore[attr-defined]
+    late = entry()
+    admitting = asyncio.ensure_future(store.reserve(late, charges([DAILY], late), 1))
     settling = asyncio.ensure_future(store.settle(call.id, settlement(3)))
-    assert await posted(store) == (0, 10)  # reading goes on
-    with pytest.raises(StoreError, match="another process has locked it"):
-        await waiting[0]
-    other.execute("ROLLBACK")
-    other.close()
+    await asyncio.sleep(0)
+    slow.set()
+    with pytest.raises(StoreError, match="its turn did not come within 2 s; its disk is slow"):
+        await admitting
     assert await settling
-    assert all(isinstance(outcome, Reserved) for outcome in await asyncio.gather(*waiting[1:]))
-    assert await posted(store) == (3, MAX_QUEUED - 1)
+    monkeypatch.undo()
+    assert await posted(store) == (3, 0)
+    assert len(await store.rows()) == 1
+    await store.close()
+
+
+async def test_what_is_given_up_while_it_is_locked_is_released_later(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller that leaves while its reservation is made leaves nothing reserved, though the ledger then fails."""
+    store = open_ledger(ledger)
+    call, go_on = entry(), threading.Event()
+    store._writer.submit(lambda _: go_on.wait())  # type: ignore[attr-defined]
+    reserving = asyncio.ensure_future(store.reserve(call, charges([DAILY], call), 10))
+    await asyncio.sleep(0)
+    locking = store._writer.submit(lambda _: monkeypatch.setattr(BUSY, 0.0))  # type: ignore[attr-defined]
+    other = store._writer._thread.submit(sqlite3.connect, ledger, autocommit=True, check_same_thread=False)  # type: ignore[attr-defined]
+    held = store._writer._thread.submit(lambda: other.result().execute("BEGIN IMMEDIATE"))  # type: ignore[attr-defined]
+    go_on.set()
+    locking.result()
+    held.result()
+    reserving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reserving
+    store._writer._thread.submit(lambda: None).result()  # type: ignore[attr-defined]
+    assert await posted(store) == (0, 10)
+    other.result().execute("ROLLBACK")
+    other.result().close()
+    monkeypatch.undo()
+    await store.heartbeat(NOON_MS)
+    await store.heartbeat(NOON_MS)
+    assert await posted(store) == (0, 0)
     await store.close()
 
 

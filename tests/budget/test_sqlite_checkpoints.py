@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from llmcap_addon.budget.caps import Cap
 from llmcap_addon.budget.stores.owners import Owner
 from llmcap_addon.budget.stores.sqlite import SqliteStore
-from llmcap_addon.budget.stores.sqlite_checkpoints import COMMITS, MAX_LOG_PAGES, Checkpoints
+from llmcap_addon.budget.stores.sqlite_checkpoints import CHECKPOINT_BYTES, LOOK_COMMITS, MAX_LOG_BYTES, Checkpoints
 from llmcap_addon.budget.stores.sqlite_lane import Lane
-from llmcap_addon.budget.stores.sqlite_open import create
+from llmcap_addon.budget.stores.sqlite_open import connect, create
 from tests.budget.samples import Clock, charges, entry, settlement
 
 DAILY = Cap("daily", 10_000_000, "day")
-PAGE_BYTES = 4_096 + 24
-"""A page in the log, with its header."""
+COMMIT_BYTES = 60_000
+"""More than one transaction here writes into the log."""
+PATIENCE = "llmcap_addon.budget.stores.sqlite_checkpoints._PATIENCE_S"
 
 
-def log_pages(ledger: Path) -> int:
-    return ledger.with_name(f"{ledger.name}-wal").stat().st_size // PAGE_BYTES
+def log_bytes(ledger: Path) -> int:
+    log = ledger.with_name(f"{ledger.name}-wal")
+    return log.stat().st_size if log.exists() else 0
 
 
 def idle(checkpoints: Checkpoints) -> None:
@@ -46,12 +52,12 @@ async def test_only_their_own_thread_makes_them(tmp_path: Path) -> None:
     store = SqliteStore(ledger, "one", Clock(), own_folder=False)
     before = ledger.read_bytes()
     with busy(store._checkpoints):
-        for _ in range(COMMITS):
+        for _ in range(300):
             call = entry()
             await store.reserve(call, charges([DAILY], call), 10)
             await store.settle(call.id, settlement(7))
         await store.heartbeat(Clock()())
-        assert log_pages(ledger) > 2 * 1_000  # where SQLite by itself would have made two
+        assert log_bytes(ledger) > CHECKPOINT_BYTES
         assert ledger.read_bytes() == before
     idle(store._checkpoints)
     assert ledger.read_bytes() != before
@@ -74,22 +80,65 @@ async def test_a_heartbeat_leaves_nothing_to_a_power_loss(tmp_path: Path) -> Non
     await store.close()
 
 
-def test_the_log_stays_short_under_steady_load(tmp_path: Path) -> None:
-    """A writer that never pauses while a checkpoint runs does not make the log grow past its bound."""
-    ledger = tmp_path / "ledger.sqlite"
+@contextmanager
+def writing(ledger: Path, name: str = "one") -> Iterator[tuple[Lane, Checkpoints]]:
+    """One process's way to write."""
     create(ledger, own_folder=False)
     checkpoints = Checkpoints(ledger)
-    lane = Lane(ledger, Owner(ledger, "one"), "writer", checkpoints)
-    meanwhile, most, written = 50, 0, 0
-    while written < 3 * MAX_LOG_PAGES:
-        before = log_pages(ledger) if written else 0
-        for _ in range((COMMITS + meanwhile) // 2):
-            call = entry()
-            lane.transact(lambda tables, call=call: tables.reserve(call, charges([DAILY], call), 10))  # type: ignore[misc]
-            lane.transact(lambda tables, call=call: tables.settle(call.id, settlement(7)))  # type: ignore[misc]
-        idle(checkpoints)
-        most = max(most, log_pages(ledger))
-        written += max(log_pages(ledger) - before, COMMITS * 3)
-    assert most < MAX_LOG_PAGES + 2 * 8 * (COMMITS + meanwhile)
-    lane.shut(after=[checkpoints.shut()]).result()
+    lane = Lane(ledger, Owner(ledger, name), name, checkpoints)
+    try:
+        yield lane, checkpoints
+    finally:
+        lane.shut(after=[checkpoints.shut()]).result()
+
+
+def write(lane: Lane, ledger: Path, total_bytes: int) -> int:
+    """Write until so much was added to the log, however often it begins anew; gives how long it was at most."""
+    most = added = 0
+    before = log_bytes(ledger)
+    while added < total_bytes:
+        call = entry()
+        lane.transact(lambda tables: tables.reserve(call, charges([DAILY], call), 10))  # noqa: B023
+        lane.transact(lambda tables: tables.settle(call.id, settlement(7)))  # noqa: B023
+        now = log_bytes(ledger)
+        added += max(0, now - before)
+        most, before = max(most, now), now
+    return most
+
+
+def test_the_log_stays_short_under_steady_load(tmp_path: Path) -> None:
+    """Writers that never pause, in several processes, do not make the log grow past its bound."""
+    ledger = tmp_path / "ledger.sqlite"
+    with writing(ledger) as (one, _), writing(ledger, "two") as (two, _), ThreadPoolExecutor(2) as pool:
+        longest = [pool.submit(write, lane, ledger, 2 * MAX_LOG_BYTES) for lane in (one, two)]
+        assert max(most.result() for most in longest) < MAX_LOG_BYTES + 2 * LOOK_COMMITS * COMMIT_BYTES
     assert not ledger.with_name(f"{ledger.name}-wal").exists()
+
+
+def test_while_somebody_reads_an_old_state_the_log_grows_and_then_no_more(tmp_path: Path) -> None:
+    """A report delays admissions by no more than a moment now and then; after it the log is emptied."""
+    ledger = tmp_path / "ledger.sqlite"
+    with writing(ledger) as (lane, _):
+        write(lane, ledger, 100_000)
+        reader = connect(ledger, to_read=True)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM ledger").fetchone()
+        assert write(lane, ledger, MAX_LOG_BYTES + CHECKPOINT_BYTES) > MAX_LOG_BYTES
+        reader.execute("COMMIT")
+        reader.close()
+        write(lane, ledger, 2 * CHECKPOINT_BYTES)
+        assert log_bytes(ledger) < MAX_LOG_BYTES
+
+
+def test_a_disk_that_takes_for_ever_stops_nobody_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a checkpoint does not end, writers wait for it once in `CHECKPOINT_BYTES`, for a bounded time, and go on."""
+    monkeypatch.setattr(PATIENCE, 0.05)
+    ledger = tmp_path / "ledger.sqlite"
+    with writing(ledger) as (lane, checkpoints):
+        with busy(checkpoints):
+            began_s = time.monotonic()
+            assert write(lane, ledger, 2 * MAX_LOG_BYTES) >= 2 * MAX_LOG_BYTES
+            assert time.monotonic() - began_s < 20
+        idle(checkpoints)
+        write(lane, ledger, CHECKPOINT_BYTES)
+        assert log_bytes(ledger) < MAX_LOG_BYTES

@@ -108,6 +108,16 @@ def _locked(proxy: Watched, _: RedisServer) -> Iterator[None]:
 
 
 @contextmanager
+def _upgraded(proxy: Watched, _: RedisServer) -> Iterator[None]:
+    """A newer LLMCap on this machine has brought the ledger to its schema."""
+    write_schema(proxy.store_path, "99")
+    try:
+        yield
+    finally:
+        write_schema(proxy.store_path, "1")
+
+
+@contextmanager
 def _moved(proxy: Watched, _: RedisServer) -> Iterator[None]:
     """The file is somewhere else."""
     aside = proxy.store_path.with_name("aside.sqlite")
@@ -165,6 +175,7 @@ OF_SQLITE = (
     Fault("immutable", "the disk failed or is full", "see to the disk", _immutable),
     Fault("damaged", "it is damaged", "or restore it", _damaged),
     Fault("locked", "another process has locked it for more than 2 s", "end that process", _locked),
+    Fault("migrated", "it was written by a newer LLMCap (schema 99", "upgrade LLMCap", _upgraded),
     MOVED,
 )
 OF_REDIS = (

@@ -36,6 +36,8 @@ class SqliteStore:
         self._clock = clock
         self._owner = Owner(path, owner)
         self._queued = 0
+        self._given_up: set[str] = set()
+        """Calls whose caller has left while they were reserved, and whose reservation could not be released yet."""
         self._counter = threading.Lock()
         create(path, own_folder)
         try:
@@ -61,9 +63,7 @@ class SqliteStore:
         except asyncio.CancelledError:
             # The work may be under way. Behind it in the same queue, this undoes it; nothing was sent yet.
             with suppress(StoreError):  # closed meanwhile: then it has expired
-                self._writer.submit(
-                    lambda tables: tables.void(entry.id, self._clock(), 0, "given up before it was sent")
-                )
+                self._give_up(entry.id)
             raise
 
     async def extend(self, entry_id: str, charges: Sequence[Charge], amount: Nanousd, at_least: Nanousd) -> Nanousd:
@@ -106,6 +106,9 @@ class SqliteStore:
         """Renew the lease, and expire what dead processes hold."""
         expired = await _wait(self._writer.submit(lambda tables: tables.heartbeat(now_ms)))
         self._checkpoints.soon()
+        for entry_id in tuple(self._given_up):
+            self._given_up.discard(entry_id)
+            self._give_up(entry_id)
         return expired
 
     async def close(self) -> None:
@@ -124,6 +127,12 @@ class SqliteStore:
         # The last connection to go takes -wal and -shm away, and only one that may write can.
         return self._writer.shut(after=(self._reader.shut(), self._checkpoints.shut()))
 
+    def _give_up(self, entry_id: str) -> None:
+        undone = self._writer.submit(
+            lambda tables: tables.void(entry_id, self._clock(), 0, "given up before it was sent")
+        )
+        undone.add_done_callback(lambda done: self._given_up.add(entry_id) if done.exception() else None)
+
     async def _admit[T](self, work: Callable[[Tables], T]) -> T:
         with self._counter:
             if self._queued >= MAX_QUEUED:
@@ -131,7 +140,7 @@ class SqliteStore:
                     f"ledger {self._path}: {MAX_QUEUED} calls wait for it; it is stuck or its disk is slow"
                 )
             self._queued += 1
-        future = self._writer.submit(work)
+        future = self._writer.submit(work, or_never=True)
         future.add_done_callback(lambda _: self._leave_queue())
         return await _wait(future)
 

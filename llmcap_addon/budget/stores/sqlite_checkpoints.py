@@ -1,31 +1,39 @@
 """Checkpoints: moving what was committed from the write-ahead log into the ledger itself, in a thread of their own.
 
 A checkpoint waits for the disk. SQLite would do it inside the commit that fills the log, and that admission would pay;
-here no admission does. A passive checkpoint stops nobody, but the log only begins anew when one of them happens to
-catch up with all writers, which a busy ledger never grants. So when the log has grown too long in spite of them, the
-last few pages are moved between two transactions, under the write lock.
+here it is done beside them. But such a (passive) checkpoint stops nobody, and the log only begins anew when one of them
+happens to catch up with all writers, which a busy ledger never grants. So when the log has grown too long in spite of
+them, writers wait until its last pages are moved and it is empty.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from llmcap_addon.budget.stores.sqlite_open import connect
 
-COMMITS = 250
-"""Transactions between two checkpoints: about 1,200 pages, little more than SQLite's own 1,000."""
-MAX_LOG_PAGES = 4_096
-"""16 MB of log, and what is committed while one checkpoint waits for a slow disk: longer than any whose checkpoints
-catch up, and still read in a blink after a crash. One admission in about 800 then begins a few milliseconds later, when
-the disk has taken the last pages."""
-LOCK_MS = 20
-"""How long to wait for other processes' transactions before those last pages; then the next checkpoint tries."""
-_PATIENCE_S = 2.0
-"""How long a transaction lets a checkpoint go first: a disk slower than this must not stop admissions for it."""
+LOOK_COMMITS = 16
+"""Transactions between two looks at the log's length, which take as long as a read of the ledger."""
+CHECKPOINT_BYTES = 5_000_000
+"""What is committed between two checkpoints: about 1,200 pages, little more than SQLite's own 1,000."""
+MAX_LOG_BYTES = 16_000_000
+"""How long the log may get before writers wait: longer than any whose checkpoints catch up, and still read in a blink
+after a crash. Each process that writes can add `LOOK_COMMITS` transactions to it before it sees that. It gets longer
+only while it can't be emptied: somebody reads an old state of it (a report), or a disk takes longer than `_PATIENCE_S`;
+then by what is committed in that time."""
+LOCK_MS = 250
+"""How long emptying the log waits for other processes' transactions, and for reads of before, which take milliseconds,
+while nobody can write; then it is tried again `CHECKPOINT_BYTES` later."""
+_PAUSE_S = 0.002
+_PATIENCE_S = 1.0
+"""How long transactions wait for the log to be emptied: half the time that an operation has. On a slower disk they go
+on for `CHECKPOINT_BYTES`, and wait again."""
 
 
 class Checkpoints:
@@ -33,24 +41,47 @@ class Checkpoints:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._log = f"{path}-wal"
         self._commits = 0
+        self._seen_bytes = 0
+        """The log's length at the last checkpoint; 0 when it has begun anew since."""
+        self._most_bytes = MAX_LOG_BYTES
         self._is_queued = self._is_shut = False
         self._counter = threading.Lock()
         self._way_is_free = threading.Event()
         self._way_is_free.set()
-        self._connections: tuple[sqlite3.Connection, sqlite3.Connection] | None = None
+        self._free_by_s = 0.0
+        self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, "llmcap-ledger-checkpoint")
 
-    def make_way(self) -> None:
-        """Let a checkpoint that needs the write lock go first; to be called before each transaction that may write."""
-        self._way_is_free.wait(_PATIENCE_S)
+    @staticmethod
+    def leave_log_to_us(connection: sqlite3.Connection) -> None:
+        """Keep a connection that writes from making checkpoints, and let the log's file be as long as the log."""
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # that would be inside a commit
+        connection.execute("PRAGMA journal_size_limit = 0")  # a log that begins anew would keep its file's length
+
+    def make_way(self, until_s: float) -> None:
+        """Wait for a log that is too long to be emptied; to be called before each transaction that may write."""
+        if self._way_is_free.is_set():
+            return
+        freed = self._way_is_free.wait(min(until_s, self._free_by_s) - time.monotonic())
+        if not freed and time.monotonic() >= self._free_by_s:
+            with self._counter:
+                self._go_on(self._log_bytes())
 
     def committed(self) -> None:
         """Count a commit, and queue a checkpoint when there were enough; waits for nothing."""
+        self._commits += 1
+        if self._commits % LOOK_COMMITS:
+            return
+        log_bytes = self._log_bytes()
         with self._counter:
-            self._commits += 1
-            if self._commits >= COMMITS:
+            if log_bytes < self._seen_bytes:
+                self._seen_bytes, self._most_bytes = 0, MAX_LOG_BYTES
+            if log_bytes > self._most_bytes or log_bytes - self._seen_bytes >= CHECKPOINT_BYTES:
                 self._queue()
+            if log_bytes > self._most_bytes and self._is_queued:
+                self._stop()
 
     def soon(self) -> None:
         """Queue a checkpoint if anything was committed since the last but the asking commit; waits for nothing."""
@@ -71,37 +102,52 @@ class Checkpoints:
             self._is_queued, self._commits = True, 0
             self._thread.submit(self._checkpoint)
 
+    def _stop(self) -> None:
+        self._free_by_s = time.monotonic() + _PATIENCE_S
+        self._way_is_free.clear()
+
+    def _go_on(self, log_bytes: int) -> None:
+        self._most_bytes = MAX_LOG_BYTES if log_bytes <= MAX_LOG_BYTES else log_bytes + CHECKPOINT_BYTES
+        self._way_is_free.set()
+
     def _checkpoint(self) -> None:
         try:
-            mover, locker = self._connections or self._connect()
-            if _move(mover) > MAX_LOG_PAGES:
-                self._way_is_free.clear()
-                locker.execute("BEGIN IMMEDIATE")
-                _move(mover)
-                locker.execute("ROLLBACK")
+            connection = self._connection or self._connect()
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if self._log_bytes() > MAX_LOG_BYTES:
+                self._stop()
+                self._empty(connection)
         except sqlite3.Error:
             # The log still holds all; if it can't grow any more, the next admission is refused and says why.
             self._disconnect()
         finally:
-            self._way_is_free.set()
             with self._counter:
                 self._is_queued = False
+                self._seen_bytes = self._log_bytes()
+                self._go_on(self._seen_bytes)
 
-    def _connect(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-        # A checkpoint by the connection that holds the lock is not possible; SQLite's FULL one would wait for readers
-        # while it keeps writers out.
-        mover, locker = self._connections = connect(self._path), connect(self._path)
-        locker.execute(f"PRAGMA busy_timeout = {LOCK_MS}")
-        return mover, locker
+    def _empty(self, connection: sqlite3.Connection) -> None:
+        """Move the rest, which keeps all processes' writers out; most is moved already."""
+        until_s = time.monotonic() + _PATIENCE_S
+        while self._log_bytes() > MAX_LOG_BYTES:
+            _, pages, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if pages >= 0 or time.monotonic() > until_s:
+                return
+            time.sleep(_PAUSE_S)  # another process makes one; SQLite waits for locks, but not for that
+
+    def _log_bytes(self) -> int:
+        try:
+            return os.stat(self._log).st_size  # noqa: PTH116  # half of what Path.stat takes
+        except OSError:
+            return 0
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = self._connection = connect(self._path)
+        connection.execute(f"PRAGMA busy_timeout = {LOCK_MS}")
+        return connection
 
     def _disconnect(self) -> None:
-        for connection in self._connections or ():
+        if self._connection is not None:
             with suppress(sqlite3.Error):
-                connection.close()
-        self._connections = None
-
-
-def _move(connection: sqlite3.Connection) -> int:
-    """Move what the log holds at this moment; gives how many pages that is, those moved before included."""
-    pages: int = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
-    return pages
+                self._connection.close()
+        self._connection = None

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from llmcap_addon.budget.stores.owners import Owner
 from llmcap_addon.budget.stores.sqlite_checkpoints import Checkpoints
-from llmcap_addon.budget.stores.sqlite_open import connect, explain
+from llmcap_addon.budget.stores.sqlite_open import BUSY_S, check_schema, connect, explain
 from llmcap_addon.budget.stores.sqlite_tables import Tables
 from llmcap_addon.errors import StoreError
 
 _CACHE_KIB = 16_384
 """Pages of the file that a lane keeps in memory, against SQLite's 2,000 KiB: the inner pages of a million rows' indexes
 and the balances in use."""
+_PAUSES_S = (0.000_25, 0.001)
+"""Between two tries for the write lock, at first and at last. SQLite's own waiting sleeps up to 0.1 s at a time, in
+which the lock goes from one busy process to another and back: one of three was left out for 2 s."""
 
 
 class Lane:
@@ -31,17 +35,22 @@ class Lane:
         self._path = path
         self._owner = owner
         self._checkpoints = checkpoints
-        self._begin = "BEGIN" if checkpoints is None else "BEGIN IMMEDIATE"
         self._file = str(path)
         self._place = _place(self._file)
         self._opened: tuple[sqlite3.Connection, Tables] | None = None
+        self._failure = ""
+        """Why the transaction before failed; empty when it did not."""
         self._thread = ThreadPoolExecutor(1, name)
 
-    def submit[T](self, work: Callable[[Tables], T]) -> Future[T]:
-        """Queue one transaction; its failure is a StoreError in the future."""
+    def submit[T](self, work: Callable[[Tables], T], *, or_never: bool = False) -> Future[T]:
+        """Queue one transaction; its failure is a StoreError in the future.
+
+        A write has `BUSY_S` from now on, its time in the queue included. One that is late for its turn waits for no
+        lock any more; with `or_never` it is not even begun.
+        """
         if self.is_shut:
             raise StoreError(f"ledger {self._path}: it is closed")
-        return self._thread.submit(self.transact, work)
+        return self._thread.submit(self.transact, work, time.monotonic() + BUSY_S, or_never)
 
     def shut(self, after: Iterable[Future[None]] = ()) -> Future[None]:
         """Close the connection and end the thread, after all that is queued and after others are closed."""
@@ -50,32 +59,58 @@ class Lane:
         self._thread.shutdown(wait=False)
         return closed
 
-    def transact[T](self, work: Callable[[Tables], T]) -> T:
-        """Do one transaction in this thread; only one thread may."""
-        if self._checkpoints is not None:
-            self._checkpoints.make_way()
+    def transact[T](self, work: Callable[[Tables], T], until_s: float | None = None, or_never: bool = False) -> T:
+        """Do one transaction in this thread; only one thread may. `until_s` is by `time.monotonic`."""
+        until_s = time.monotonic() + BUSY_S if until_s is None else until_s
         try:
-            connection, tables = self._opened or self._connect()
-            connection.execute(self._begin)
+            if or_never and time.monotonic() >= until_s:
+                raise StoreError(self._failure or f"ledger {self._path}: {_LATE}")
+            if self._checkpoints is not None:
+                self._checkpoints.make_way(until_s)
+            connection, tables = self._opened or self._connect(until_s)
+            self._begin_by(connection, until_s)
             # SQLite would go on writing to a deleted file, and the next start would know nothing of it.
             if self._checkpoints is not None and _place(self._file) != self._place:
                 raise StoreError(f"ledger {self._path}: it was moved or replaced while in use; start LLMCap again")
+            check_schema(connection, self._path)
             result = work(tables)
             connection.execute("COMMIT")
         except BaseException as error:
             self._roll_back()
+            told = error
             if isinstance(error, (sqlite3.Error, OSError, OverflowError, UnicodeError)):
-                raise explain(error, self._path) from error
-            raise
+                told = explain(error, self._path)
+            self._failure = str(told) if isinstance(told, StoreError) else ""
+            if told is error:
+                raise
+            raise told from error
+        self._failure = ""
         if self._checkpoints is not None:
             self._checkpoints.committed()
         return result
 
-    def _connect(self) -> tuple[sqlite3.Connection, Tables]:
-        connection = connect(self._path, to_read=self._checkpoints is None)
+    def _begin_by(self, connection: sqlite3.Connection, until_s: float) -> None:
+        if self._checkpoints is None:
+            connection.execute("BEGIN")
+            return
+        pause_s, longest_s = _PAUSES_S
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() + pause_s > until_s:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, longest_s)
+
+    def _connect(self, until_s: float) -> tuple[sqlite3.Connection, Tables]:
+        reads = self._checkpoints is None
+        connection = connect(self._path, to_read=reads, wait_s=BUSY_S if reads else until_s - time.monotonic())
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         if self._checkpoints is not None:
-            connection.execute("PRAGMA wal_autocheckpoint = 0")  # that would be inside a commit
+            self._checkpoints.leave_log_to_us(connection)
+            connection.execute("PRAGMA busy_timeout = 0")
         self._opened = connection, Tables(connection, self._owner)
         return self._opened
 
@@ -92,6 +127,9 @@ class Lane:
         if self._opened is not None:
             self._opened[0].close()
             self._opened = None
+
+
+_LATE = f"its turn did not come within {BUSY_S:g} s; its disk is slow or another process keeps it busy"
 
 
 def _place(file: str) -> tuple[int, int] | None:

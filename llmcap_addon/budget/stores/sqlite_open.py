@@ -15,8 +15,10 @@ from llmcap_addon.keep import keep_file, keep_folder
 
 MIGRATIONS = ("schema_1.sql",)
 """The scripts that make each schema version from the one before; version 0 is an empty file."""
+_NEWEST = str(len(MIGRATIONS))
 BUSY_S = 2.0
-"""How long to wait for another process's transaction, which takes under a millisecond; then the store has failed."""
+"""How long an operation may wait, for its turn and for another process's transaction, which takes under a millisecond;
+then the store has failed."""
 _OLDEST = (3, 37)
 """SQLite's first version with STRICT tables; Python 3.12 is rarely built with an older one."""
 _POLL_S = 0.01
@@ -72,7 +74,7 @@ def create(path: Path, own_folder: bool) -> None:
         raise explain(error, path) from error
 
 
-def connect(path: Path, *, to_read: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, to_read: bool = False, wait_s: float = BUSY_S) -> sqlite3.Connection:
     """Open an existing file; nothing is begun or committed but by hand. Raises sqlite3.Error.
 
     synchronous=NORMAL: a commit survives `kill -9` of any process at once, and a power loss only after the next
@@ -80,13 +82,27 @@ def connect(path: Path, *, to_read: bool = False) -> sqlite3.Connection:
     damaged by it).
     """
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, autocommit=True, check_same_thread=False
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=max(0, wait_s),
+        autocommit=True,
+        check_same_thread=False,
     )
     connection.execute("PRAGMA synchronous = NORMAL")
     if to_read:
         connection.execute("PRAGMA query_only = ON")
     connection.create_function("any_matches", 2, _any_matches, deterministic=True)
     return connection
+
+
+def check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a ledger that a newer LLMCap has brought to its schema, also in mid-flight. Raises StoreError.
+
+    To be asked in every transaction: it takes 3 µs, as long as to ask SQLite whether anything has changed at all.
+    """
+    found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    if found is None or found[0] != _NEWEST:
+        raise _not_ours(found[0] if found else "", path)
 
 
 def _any_matches(globs: str, value: str) -> bool:
@@ -111,6 +127,15 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(_POLL_S)
 
 
+def _not_ours(version: str, path: Path) -> StoreError:
+    if not version.isdecimal():
+        return StoreError(f"ledger {path}: it is a SQLite file of another program; set store: to another path")
+    return StoreError(
+        f"ledger {path}: it was written by a newer LLMCap (schema {version}, this one knows {_NEWEST}); "
+        f"upgrade LLMCap, {_ELSEWHERE}"
+    )
+
+
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     version = 0
@@ -118,16 +143,13 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         version = int(found[0]) if found and str(found[0]).isdecimal() else -1
     if (tables and "meta" not in tables) or version < 0:
-        raise StoreError(f"ledger {path}: it is a SQLite file of another program; set store: to another path")
+        raise _not_ours("", path)
     if version > len(MIGRATIONS):
-        raise StoreError(
-            f"ledger {path}: it was written by a newer LLMCap (schema {version}, this one knows {len(MIGRATIONS)}); "
-            f"upgrade LLMCap, {_ELSEWHERE}"
-        )
+        raise _not_ours(str(version), path)
     if version == len(MIGRATIONS):
         return
     connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
     for name in MIGRATIONS[version:]:
         # With autocommit=True executescript stays inside this transaction.
         connection.executescript(resources.files(__package__).joinpath(name).read_text("utf-8"))
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(len(MIGRATIONS)),))
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (_NEWEST,))
