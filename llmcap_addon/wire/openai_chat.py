@@ -8,6 +8,7 @@ from __future__ import annotations
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Terms
+from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_common import (
@@ -308,7 +309,7 @@ class ChatStreamMeter(SseMeter):
             return
         if usage is not None:
             self._unsaid = False
-            record_usage(self.reading, usage, final=ends)
+            record_usage(self.reading, usage, final=ends, billed=billed_amount(self._provider, raw))
 
 
 class ChatBodyMeter(BodyMeter):
@@ -334,6 +335,6 @@ class ChatBodyMeter(BodyMeter):
             record_bad_usage(self.reading, error)
             return
         if usage is not None:
-            record_usage(self.reading, usage, final=True)
+            record_usage(self.reading, usage, final=True, billed=billed_amount(self._provider, payload.get("usage")))
         elif not isinstance(choices, list) and not self.reading.failed:
             self.mark_unreadable("the answer holds neither usage nor choices")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from llmcap_addon.errors import UnreadableRequest
+from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import Meter, Refusal, Request, Response
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage, responses_usage
@@ -201,7 +202,7 @@ class ErrorMeter(BodyMeter):
         try:
             raw = payload.get("usage")
             usage = (
-                responses_usage(raw, 0)
+                responses_usage(raw, 0, self._provider)
                 if "input_tokens" in mapping(raw)
                 else chat_usage(raw, self._provider, has_output=False)
             )
@@ -210,7 +211,7 @@ class ErrorMeter(BodyMeter):
             return
         if usage is not None:
             record_head(self.reading, payload)
-            record_usage(self.reading, usage, final=True)
+            record_usage(self.reading, usage, final=True, billed=billed_amount(self._provider, raw))
 
 
 def inside_event(meter: Meter) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
+from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_common import ErrorMeter, model_name, provider_of, refusal_response
@@ -98,6 +99,6 @@ class EmbeddingsMeter(BodyMeter):
             record_bad_usage(self.reading, error)
             return
         if usage is not None:
-            record_usage(self.reading, usage, final=True)
+            record_usage(self.reading, usage, final=True, billed=billed_amount(self._provider, payload.get("usage")))
         elif not self.reading.failed:
             self.mark_unreadable("the answer reports no usage")

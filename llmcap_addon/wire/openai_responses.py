@@ -89,8 +89,8 @@ class ResponsesDialect:
         if head.status >= 400:
             return ErrorMeter(call.provider)
         if is_event_stream(head.content_type, streamed=call.streamed):
-            return ResponsesStreamMeter(count)
-        return ResponsesBodyMeter(count)
+            return ResponsesStreamMeter(count, call.provider)
+        return ResponsesBodyMeter(count, call.provider)
 
     def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
         """Shape a refusal."""

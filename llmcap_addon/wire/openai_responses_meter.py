@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmcap_addon.usage import Reading
+from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_common import AUDIO_BYTES_PER_TOKEN, output_strings
@@ -20,8 +21,9 @@ MAX_ITEMS = 10_000
 class ResponsesStreamMeter(SseMeter):
     """Reads events by their type; the last one holds the whole response with its usage."""
 
-    def __init__(self, count: CountTokens) -> None:
+    def __init__(self, count: CountTokens, provider: str = "") -> None:
         super().__init__()
+        self._provider = provider
         self.response_id = ""
         self.created_at = 0
         self.sequence_number = -1
@@ -94,7 +96,7 @@ class ResponsesStreamMeter(SseMeter):
     def _take_end(self, kind: str, response: JsonObject) -> None:
         if kind == "response.failed":
             self.reading.failed = True
-        take_response_usage(self.reading, response, self._searches)
+        take_response_usage(self.reading, response, self._searches, self._provider)
 
     def _written(self, kind: str, delta: object) -> int:
         if kind == "response.audio.delta" and isinstance(delta, str):
@@ -117,8 +119,9 @@ class ResponsesStreamMeter(SseMeter):
 class ResponsesBodyMeter(BodyMeter):
     """Reads a whole response."""
 
-    def __init__(self, count: CountTokens) -> None:
+    def __init__(self, count: CountTokens, provider: str = "") -> None:
         super().__init__()
+        self._provider = provider
         self._count = count
 
     def on_body(self, body: bytes) -> None:
@@ -129,7 +132,7 @@ class ResponsesBodyMeter(BodyMeter):
         output = payload.get("output")
         if isinstance(output, list):
             self.reading.counted_output_tokens = sum(count_item(item, self._text) for item in output)
-        take_response_usage(self.reading, payload, 0)
+        take_response_usage(self.reading, payload, 0, self._provider)
         if self.reading.usage is None and not isinstance(output, list) and not self.reading.failed:
             self.mark_unreadable("the answer holds neither usage nor output")
 
@@ -143,7 +146,7 @@ def count_item(item: object, count: Callable[[object], int]) -> int:
     return sum(count(text) for text in output_strings(shown))
 
 
-def take_response_usage(reading: Reading, response: JsonObject, counted_searches: int) -> None:
+def take_response_usage(reading: Reading, response: JsonObject, counted_searches: int, provider: str = "") -> None:
     """Read a whole response's usage, with the searches it reports, or else those among its items or events."""
     reported = mapping(mapping(response.get("tool_usage")).get("web_search")).get("num_requests")
     searches = max(counted_searches, searches_among(response.get("output")))
@@ -151,12 +154,12 @@ def take_response_usage(reading: Reading, response: JsonObject, counted_searches
         searches = reported + file_searches_among(response.get("output"))
     reading.counted_web_search_requests = searches
     try:
-        usage = responses_usage(response.get("usage"), searches)
+        usage = responses_usage(response.get("usage"), searches, provider)
     except ValueError as error:
         record_bad_usage(reading, error)
         return
     if usage is not None:
-        record_usage(reading, usage, final=True)
+        record_usage(reading, usage, final=True, billed=billed_amount(provider, response.get("usage")))
 
 
 def searches_among(output: object) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from llmcap_addon.money import Nanousd
 from llmcap_addon.usage import Reading, Terms, Usage
 from llmcap_addon.wire.text import MAX_COUNT, JsonObject, mapping
 
@@ -62,7 +63,7 @@ def chat_usage(raw: object, provider: str, searches: int = 0, *, has_output: boo
     )
 
 
-def responses_usage(raw: object, searches: int) -> Usage | None:
+def responses_usage(raw: object, searches: int, provider: str = "") -> Usage | None:
     """Read the usage of a Response; None when it says nothing; ValueError when it is not sane (see `chat_usage`)."""
     if not isinstance(raw, dict) or not any(value is not None for value in raw.values()):
         return None
@@ -76,7 +77,7 @@ def responses_usage(raw: object, searches: int) -> Usage | None:
         cache_write=_count(details, "cache_write_tokens") or 0,
         cache_write_long=_count(mapping(details.get("cache_write_tokens_details")), "ttl_12h_tokens") or 0,
         reasoning=_lenient(mapping(raw.get("output_tokens_details")).get("reasoning_tokens")),
-        searches=searches,
+        searches=max(_searches(raw, provider), searches),
     )
 
 
@@ -113,12 +114,20 @@ def _usage(
 
 
 def _searches(raw: JsonObject, provider: str) -> int:
-    found = _count(mapping(raw.get("server_tool_use")), "web_search_requests") or 0  # OpenRouter
+    """Count the searches, and other hosted tools billed by the use, that a usage reports."""
+    if provider == "openrouter":
+        # Its SDK's `ServerToolUseDetails`; its image endpoint has the shorter name.
+        used = mapping(raw.get("server_tool_use_details") or raw.get("server_tool_use"))
+        return _count(used, "web_search_requests") or 0
     if provider == "perplexity":
         return _count(raw, "num_search_queries") or 0
     if provider == "xai":
-        return max(_count(raw, "num_sources_used") or 0, _count(raw, "num_server_side_tools_used") or 0)
-    return found
+        # On chat a number of sources or of tools, on Responses also each tool's own number; at most $10 a thousand
+        # (https://docs.x.ai/developers/pricing), so as searches they are counted from above.
+        tools = mapping(raw.get("server_side_tool_usage_details"))
+        each = sum(_count(tools, name) or 0 for name in tools)
+        return max(_count(raw, "num_sources_used") or 0, _count(raw, "num_server_side_tools_used") or 0, each)
+    return _count(mapping(raw.get("server_tool_use")), "web_search_requests") or 0
 
 
 def _count(raw: Mapping[str, object], key: str) -> int | None:
@@ -143,9 +152,10 @@ def _lenient(value: object) -> int:
     return value
 
 
-def record_usage(reading: Reading, usage: Usage, *, final: bool) -> None:
+def record_usage(reading: Reading, usage: Usage, *, final: bool, billed: Nanousd | None = None) -> None:
     """Take what the provider said last; its last word makes up for anything that could not be read before it."""
     reading.usage = usage
+    reading.billed = billed
     if final:
         reading.final = True
         reading.unreadable = ""
@@ -154,15 +164,17 @@ def record_usage(reading: Reading, usage: Usage, *, final: bool) -> None:
 def record_bad_usage(reading: Reading, error: ValueError) -> None:
     """Take note of a usage that is not sane: none is believed any more."""
     reading.usage = None
+    reading.billed = None
+    reading.shares = ()
     reading.final = False
     reading.unreadable = str(error)
 
 
 def record_head(reading: Reading, payload: JsonObject) -> None:
-    """Take the model and the service tier that the response names."""
+    """Take the model and the service tier that the response names; Mistral names its tier in the usage (`UsageInfo`)."""
     model = payload.get("model")
     if isinstance(model, str) and 0 < len(model) <= MAX_NAME_CHARS:
         reading.model = model.removeprefix("models/")
-    tier = payload.get("service_tier")
+    tier = payload.get("service_tier") or mapping(payload.get("usage")).get("service_tier")
     if isinstance(tier, str) and 0 < len(tier) <= MAX_NAME_CHARS and tier.lower() != reading.terms.service_tier:
         reading.terms = Terms(service_tier=tier.lower())
