@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmcap_addon.usage import NO_TERMS, Terms
+from llmcap_addon.usage import NO_TERMS, NO_USAGE, Terms, Usage
 
 DEFAULT_SERVER_TURNS = 8
 """Passes of the model we assume for server-side tools when a request sets no bound on them.
@@ -54,7 +54,11 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to a billable endpoint, understood."""
+    """One request to a billable endpoint, understood.
+
+    Tokens are bounded by `content`, `max_output_tokens` and the model's own limits; what is billed by the piece is
+    bounded by `unit_bound`, which is priced on top of them.
+    """
 
     dialect: str
     """"openai.chat", "openai.responses", "openai.embeddings", "anthropic.messages", "google.generate", …"""
@@ -74,6 +78,13 @@ class Call:
     """Upper bound on output that the stream does not show (reasoning); None when only the answer's limit bounds it."""
     has_output: bool = True
     """False for embeddings: only input is billed."""
+    unit_bound: Usage = NO_USAGE
+    """The most that can be billed by the piece: pictures, characters, milliseconds of audio, pages, search units, file
+    and maps searches, code sessions (`content.web_searches` has the searches of the web). Its tokens are not read.
+    Where such a count is stated for a model that has no price for the piece, the dearest known is taken."""
+    tells_images: bool = False
+    """True when the answer's usage counts image tokens apart, so that none told means none; otherwise all input of a
+    call with pictures is priced as pictures where those are dearer."""
     terms: Terms = NO_TERMS
     bills_after_disconnect: bool = False
     """True when the provider bills the whole answer even if nobody listens any more."""

@@ -82,6 +82,9 @@ _SUBSETS = (
     ("output_image_tokens", "output_tokens"),
 )
 
+NO_USAGE = Usage()
+"""Nothing was used."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:

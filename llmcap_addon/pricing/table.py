@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmcap_addon.errors import PriceError
+from llmcap_addon.pricing.hours import Hours
 
 SHIPPED = Path(__file__).parent / "data" / "prices.json.gz"
 
@@ -32,14 +33,24 @@ _COMPACT_DATE = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|
 """OpenRouter and others write -20251211 where the provider's own name has -2025-12-11."""
 
 
+type Levels = tuple[tuple[int, Mapping[str, Mapping[str, Decimal]]], ...]
+"""(prompt length above which it applies, tier → field → price), ascending, the first at 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """A model's prices from one day on: the levels that `rates.compile_card` takes, and places' factors."""
 
-    levels: tuple[tuple[int, Mapping[str, Mapping[str, Decimal]]], ...]
+    levels: Levels
     geography: Mapping[str, Decimal]
     listed: frozenset[str]
     """The tiers that have a price of their own."""
+    off_peak: tuple[tuple[Hours, Levels], ...] = ()
+    """Levels that hold instead inside their hours; the first that fits counts."""
+
+    def levels_at(self, at_ms: int) -> Levels:
+        """Give the levels that hold at a moment."""
+        return next((levels for hours, levels in self.off_peak if hours.hold(at_ms)), self.levels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +63,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """`chat`, `embedding` or `media`."""
+        """`chat`, `embedding`, `media`, `image`, `speech`, `transcription`, `realtime`, `rerank` or `ocr`."""
         return str(self.raw["kind"])
 
     @property
@@ -88,14 +99,19 @@ class Entry:
 
 
 def _card(raw: Mapping[str, Any]) -> Card:
-    levels = [(0, raw["rows"]), *((step["above"], step["rows"]) for step in raw.get("steps", ()))]
     return Card(
-        tuple(
-            (above, {tier: {name: Decimal(price) for name, price in row.items()} for tier, row in rows.items()})
-            for above, rows in levels
-        ),
+        _levels(raw),
         {place: Decimal(factor) for place, factor in raw.get("geography", {}).items()},
         frozenset(raw["rows"]),
+        tuple((Hours.parse(part["utc"], part.get("weekdays")), _levels(part)) for part in raw.get("off_peak", ())),
+    )
+
+
+def _levels(raw: Mapping[str, Any]) -> Levels:
+    levels = [(0, raw["rows"]), *((step["above"], step["rows"]) for step in raw.get("steps", ()))]
+    return tuple(
+        (above, {tier: {name: Decimal(price) for name, price in row.items()} for tier, row in rows.items()})
+        for above, rows in levels
     )
 
 
