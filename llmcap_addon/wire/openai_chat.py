@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Terms
+from llmcap_addon.usage import Reading, Terms
 from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
@@ -28,7 +28,7 @@ from llmcap_addon.wire.openai_common import (
     refusal_response,
 )
 from llmcap_addon.wire.openai_input import add_content, add_message
-from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage
+from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage, shares_of
 from llmcap_addon.wire.replies import event_bytes
 from llmcap_addon.wire.sse import Event, SseMeter
 from llmcap_addon.wire.text import (
@@ -53,6 +53,10 @@ _LIMITS = ("max_completion_tokens", "max_tokens")
 _XAI_SOURCES = 20
 """Of `search_parameters.max_search_results` when unset: the highest default that clients of xAI document (@ai-sdk/xai;
 @langchain/xai says 15)."""
+COMPOUND_TOOL_CALLS = 10
+"""What Groq's compound systems may do for one request. https://console.groq.com/docs/compound/systems"""
+MAX_TOOLS_RUN = 1000
+"""Tools of one answer that are told apart; a hundred times what any may run."""
 _CLIENT_TOOLS = frozenset({"function", "custom"})
 
 
@@ -104,7 +108,8 @@ class ChatDialect:
         """Make the meter for a response."""
         if head.status >= 400:
             return ErrorMeter(call.provider)
-        searches = call.content.web_searches
+        # OpenAI's usage has no field that would report a search, so all that could be are billed; Groq lists each tool.
+        searches = 0 if call.provider == "groq" else call.content.web_searches
         if is_event_stream(head.content_type, streamed=call.streamed):
             return ChatStreamMeter(call, count, searches, drops_usage=call.editable and _must_ask(call, body))
         return ChatBodyMeter(call, count, searches)
@@ -170,8 +175,7 @@ def _add_searches(builder: ContentBuilder, body: JsonObject, model: str, choices
     name = model.lower()
     plugins = [mapping(plugin).get("id") for plugin in list_of(body, "plugins")]
     if body.get("web_search_options") is not None or "-search-" in name or name.endswith(":online") or "web" in plugins:
-        # OpenAI's search models and OpenRouter's `:online` and web plugin search for every answer, at a fee for each;
-        # OpenAI's usage has no field that would report it (`types/completion_usage.py`).
+        # OpenAI's search models and OpenRouter's `:online` and web plugin search for every answer, at a fee for each.
         builder.opaque = True
         builder.server_turns = max(builder.server_turns, 1)
         builder.web_searches = max(builder.web_searches, choices)
@@ -182,8 +186,8 @@ def _add_searches(builder: ContentBuilder, body: JsonObject, model: str, choices
         builder.web_searches += positive_int(search, "max_search_results") or _XAI_SOURCES
     if "compound" in name:  # Groq's systems bring their own tools
         builder.opaque = True
-        builder.server_turns = DEFAULT_SERVER_TURNS
-        builder.web_searches = max(builder.web_searches, DEFAULT_SERVER_TURNS)
+        builder.server_turns = COMPOUND_TOOL_CALLS
+        builder.web_searches = max(builder.web_searches, COMPOUND_TOOL_CALLS)
 
 
 def _stream_options(body: bytes) -> JsonObject:
@@ -212,10 +216,21 @@ def _limit_keys(call: Call, body: bytes) -> list[str]:
 
 
 class _Counter:
-    """Counts what the model wrote, each piece from above."""
+    """Counts what the model wrote, each piece from above, and the tools that Groq says it ran.
 
-    def __init__(self, count: CountTokens) -> None:
+    Those are billed by the use, at most $8 a thousand, so as searches they are counted from above; an answer that
+    names none ran none (`ExecutedTool` in the `groq` SDK's `chat_completion_message`, "that were executed").
+    """
+
+    def __init__(self, count: CountTokens, provider: str) -> None:
         self._count = count
+        self._lists_tools = provider == "groq"
+        self._ran: set[object] = set()
+
+    @property
+    def tools_run(self) -> int:
+        """How many tools the answer so far says were run; a stream names one more than once."""
+        return len(self._ran)
 
     def text(self, text: str) -> int:
         return max(1, self._count(text)) if text else 0
@@ -235,8 +250,18 @@ class _Counter:
         parts = mapping(choice)
         for key in ("delta", "message", "text"):
             if parts.get(key) is not None:
-                return self.written(parts[key])
+                return self.written(self._without_tools(parts[key]))
         return 0
+
+    def _without_tools(self, node: object) -> object:
+        """Take note of the tools that ran; what they found is no output of the model's."""
+        if not self._lists_tools or not isinstance(node, dict) or not isinstance(node.get("executed_tools"), list):
+            return node
+        for place, tool in enumerate(node["executed_tools"]):
+            index = mapping(tool).get("index")
+            if len(self._ran) < MAX_TOOLS_RUN:
+                self._ran.add(index if type(index) is int else f"at {place}")
+        return {key: value for key, value in node.items() if key != "executed_tools"}
 
 
 class ChatStreamMeter(SseMeter):
@@ -246,7 +271,7 @@ class ChatStreamMeter(SseMeter):
         super().__init__()
         self._provider = call.provider
         self._choices = call.choices
-        self._counter = _Counter(count)
+        self._counter = _Counter(count, call.provider)
         self._searches = searches
         self._drops_usage = drops_usage
         self._understood = False
@@ -274,9 +299,12 @@ class ChatStreamMeter(SseMeter):
             self.reading.counted_output_tokens += written
             self._unsaid = True
             self.reading.final = False  # a usage that came before was not the last word
-        raw = payload.get("usage") or mapping(payload.get("x_groq")).get("usage")
+        self.reading.counted_web_search_requests = self._counter.tools_run
+        groq = mapping(payload.get("x_groq"))
+        raw = payload.get("usage") or groq.get("usage")
         if raw is not None:
-            self._take_usage(raw, ends=self._ends(payload, choices))
+            breakdown = groq.get("usage_breakdown") or payload.get("usage_breakdown")
+            self._take_usage(raw, breakdown, ends=self._ends(payload, choices))
         return not (self._drops_usage and isinstance(raw, dict) and listed == [] and not payload.get("error"))
 
     def on_half_event(self, event: Event) -> None:
@@ -301,15 +329,9 @@ class ChatStreamMeter(SseMeter):
             return True
         return self._choices == 1 and any(mapping(choice).get("finish_reason") for choice in choices)
 
-    def _take_usage(self, raw: object, *, ends: bool) -> None:
-        try:
-            usage = chat_usage(raw, self._provider, self._searches)
-        except ValueError as error:
-            record_bad_usage(self.reading, error)
-            return
-        if usage is not None:
+    def _take_usage(self, raw: object, breakdown: object, *, ends: bool) -> None:
+        if take_chat_usage(self.reading, raw, breakdown, self._provider, self._searches, final=ends):
             self._unsaid = False
-            record_usage(self.reading, usage, final=ends, billed=billed_amount(self._provider, raw))
 
 
 class ChatBodyMeter(BodyMeter):
@@ -318,7 +340,7 @@ class ChatBodyMeter(BodyMeter):
     def __init__(self, call: Call, count: CountTokens, searches: int = 0) -> None:
         super().__init__()
         self._provider = call.provider
-        self._counter = _Counter(count)
+        self._counter = _Counter(count, call.provider)
         self._searches = searches
 
     def on_body(self, body: bytes) -> None:
@@ -329,12 +351,26 @@ class ChatBodyMeter(BodyMeter):
         choices = payload.get("choices")
         if isinstance(choices, list):
             self.reading.counted_output_tokens = sum(self._counter.choice(choice) for choice in choices)
-        try:
-            usage = chat_usage(payload.get("usage"), self._provider, self._searches)
-        except ValueError as error:
-            record_bad_usage(self.reading, error)
-            return
-        if usage is not None:
-            record_usage(self.reading, usage, final=True, billed=billed_amount(self._provider, payload.get("usage")))
-        elif not isinstance(choices, list) and not self.reading.failed:
+        self.reading.counted_web_search_requests = self._counter.tools_run
+        raw = payload.get("usage")
+        said = take_chat_usage(
+            self.reading, raw, payload.get("usage_breakdown"), self._provider, self._searches, final=True
+        )
+        if not said and not self.reading.unreadable and not isinstance(choices, list) and not self.reading.failed:
             self.mark_unreadable("the answer holds neither usage nor choices")
+
+
+def take_chat_usage(
+    reading: Reading, raw: object, breakdown: object, provider: str, searches: int, *, final: bool
+) -> bool:
+    """Read a usage into a reading; True when it said something."""
+    try:
+        usage = chat_usage(raw, provider, max(searches, reading.counted_web_search_requests))
+        if usage is None:
+            return False
+        usage, shares = shares_of(breakdown, usage, provider)
+    except ValueError as error:
+        record_bad_usage(reading, error)
+        return False
+    record_usage(reading, usage, final=final, billed=billed_amount(provider, raw), shares=shares)
+    return True

@@ -7,9 +7,10 @@ Field names and their meaning: the `openai` SDK's types (`types/completion_usage
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from llmcap_addon.money import Nanousd
-from llmcap_addon.usage import Reading, Terms, Usage
+from llmcap_addon.usage import Reading, Share, Terms, Usage
 from llmcap_addon.wire.text import MAX_COUNT, JsonObject, mapping
 
 MAX_NAME_CHARS = 200
@@ -79,6 +80,36 @@ def responses_usage(raw: object, searches: int, provider: str = "") -> Usage | N
         reasoning=_lenient(mapping(raw.get("output_tokens_details")).get("reasoning_tokens")),
         searches=max(_searches(raw, provider), searches),
     )
+
+
+def shares_of(breakdown: object, whole: Usage, provider: str) -> tuple[Usage, tuple[Share, ...]]:
+    """Split a usage by the models that Groq's compound systems called, each billed at its own price.
+
+    Gives the sum and its shares; the usage as it is and none where there is no breakdown. What the whole holds beyond
+    the breakdown stays a share of the system's own; searches stand in the first. ValueError when it is not sane.
+    `UsageBreakdown` in the `groq` SDK's `chat_completion`; https://console.groq.com/docs/compound
+    """
+    listed = mapping(breakdown).get("models")
+    if not isinstance(listed, list) or not listed:
+        return whole, ()
+    shares: list[Share] = []
+    total = Usage()
+    for item in listed:
+        part = chat_usage(mapping(item).get("usage"), provider, has_output=False)
+        model = mapping(item).get("model")
+        if part is None or not isinstance(model, str) or not 0 < len(model) <= MAX_NAME_CHARS:
+            raise ValueError("the usage's breakdown names no model or no usage")
+        shares.append(Share(part, model))
+        total = total.plus(part)
+    beyond = Usage(
+        input_tokens=max(0, whole.input_tokens - total.input_tokens),
+        output_tokens=max(0, whole.output_tokens - total.output_tokens),
+    )
+    if beyond != Usage():
+        shares.append(Share(beyond))
+    searches = Usage(web_search_requests=whole.web_search_requests)
+    shares[0] = replace(shares[0], usage=shares[0].usage.plus(searches))
+    return total.plus(beyond).plus(searches), tuple(shares)
 
 
 def _usage(
@@ -152,10 +183,13 @@ def _lenient(value: object) -> int:
     return value
 
 
-def record_usage(reading: Reading, usage: Usage, *, final: bool, billed: Nanousd | None = None) -> None:
+def record_usage(
+    reading: Reading, usage: Usage, *, final: bool, billed: Nanousd | None = None, shares: tuple[Share, ...] = ()
+) -> None:
     """Take what the provider said last; its last word makes up for anything that could not be read before it."""
     reading.usage = usage
     reading.billed = billed
+    reading.shares = shares
     if final:
         reading.final = True
         reading.unreadable = ""
@@ -171,7 +205,7 @@ def record_bad_usage(reading: Reading, error: ValueError) -> None:
 
 
 def record_head(reading: Reading, payload: JsonObject) -> None:
-    """Take the model and the service tier that the response names; Mistral names its tier in the usage (`UsageInfo`)."""
+    """Take the model and the service tier that the response names, Mistral's in the usage (its SDK's `UsageInfo`)."""
     model = payload.get("model")
     if isinstance(model, str) and 0 < len(model) <= MAX_NAME_CHARS:
         reading.model = model.removeprefix("models/")
