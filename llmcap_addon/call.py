@@ -53,6 +53,20 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another model that may work on a call beside the one it names, and is billed on top at its own price."""
+
+    model: str
+    """Empty when the provider chooses it: then the dearest it has."""
+    passes: int = 1
+    """How often it may run over the input."""
+    max_output_tokens: int | None = None
+    """Of one pass; None when only the model's own limit bounds it."""
+    speed: str = ""
+    """As in `Terms`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One request to a billable endpoint, understood.
 
@@ -78,6 +92,9 @@ class Call:
     """Upper bound on output that the stream does not show (reasoning); None when only the answer's limit bounds it."""
     has_output: bool = True
     """False for embeddings: only input is billed."""
+    alternatives: tuple[Alternative, ...] = ()
+    """Further models that the request lets the provider use; what they may cost is reserved on top. An answer tells
+    their work as shares of its usage."""
     unit_bound: Usage = NO_USAGE
     """The most that can be billed by the piece: pictures, characters, milliseconds of audio, pages, search units, file
     and maps searches, code sessions (`content.web_searches` has the searches of the web). Its tokens are not read.
