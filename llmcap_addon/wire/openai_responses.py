@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Terms
+from llmcap_addon.usage import Reading, Terms
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.openai_common import (
     ErrorMeter,
@@ -22,6 +22,7 @@ from llmcap_addon.wire.openai_common import (
 )
 from llmcap_addon.wire.openai_input import add_content, add_item
 from llmcap_addon.wire.openai_responses_meter import ResponsesBodyMeter, ResponsesStreamMeter
+from llmcap_addon.wire.openai_responses_reader import ResponsesReader
 from llmcap_addon.wire.replies import event_bytes
 from llmcap_addon.wire.sse import SseMeter
 from llmcap_addon.wire.text import (
@@ -103,33 +104,38 @@ class ResponsesDialect:
         """
         if not isinstance(meter, SseMeter):
             return b""
-        known = meter if isinstance(meter, ResponsesStreamMeter) else None
-        response: JsonObject = {
-            "id": known.response_id if known else "",
-            "object": "response",
-            "created_at": known.created_at if known else 0,
-            "status": "failed",
-            "error": {"code": "invalid_prompt", "message": refusal.message},
-            "incomplete_details": None,
-            "instructions": None,
-            "metadata": {},
-            "model": meter.reading.model or call.model,
-            "output": [],
-            "parallel_tool_calls": True,
-            "tool_choice": "auto",
-            "tools": [],
-            "usage": None,
-        }
-        event: JsonObject = {
-            "type": "response.failed",
-            "sequence_number": known.sequence_number + 1 if known else 0,
-            "response": response,
-            "error": error_object(call.provider, refusal, 402),
-        }
+        known = meter.read if isinstance(meter, ResponsesStreamMeter) else None
+        event = failed_event(call, refusal, meter.reading, known)
         return event_bytes(event, "response.failed", inside_event=inside_event(meter))
 
 
 RESPONSES = ResponsesDialect()
+
+
+def failed_event(call: Call, refusal: Refusal, reading: Reading, read: ResponsesReader | None) -> JsonObject:
+    """Make the event that ends a response in failure (`ResponseFailedEvent`); `read` is what its events have told."""
+    response: JsonObject = {
+        "id": read.response_id if read else "",
+        "object": "response",
+        "created_at": read.created_at if read else 0,
+        "status": "failed",
+        "error": {"code": "invalid_prompt", "message": refusal.message},
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "model": reading.model or call.model,
+        "output": [],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": None,
+    }
+    return {
+        "type": "response.failed",
+        "sequence_number": read.sequence_number + 1 if read else 0,
+        "response": response,
+        "error": error_object(call.provider, refusal, 402),
+    }
 
 
 def _add_input(builder: ContentBuilder, body: JsonObject) -> None:

@@ -321,7 +321,7 @@ def test_a_cut_fails_the_response_that_was_streaming() -> None:
     event = json.loads(line.removeprefix("data: "))
     assert name == "event: response.failed"
     assert event["type"] == "response.failed"
-    assert event["sequence_number"] == meter.sequence_number + 1 > 1  # type: ignore[attr-defined]
+    assert event["sequence_number"] == meter.read.sequence_number + 1 > 1  # type: ignore[attr-defined]
     assert event["response"]["id"] == "resp_68a1"
     assert event["response"]["model"] == "gpt-5-2025-08-07"
     assert event["response"]["error"] == {"code": "invalid_prompt", "message": SPENT.message}
