@@ -51,6 +51,9 @@ class Cuttable(Protocol):
     aborts: bool
     """True when the end must break the response off, because no last bytes would make sense to its reader."""
 
+    reads_on: bool
+    """True when the answer shall be read to its end even if the client leaves, because it is billed all the same."""
+
     def on_sent(self) -> None:
         """Learn that the request begins to leave: from now on it may be billed."""
         ...
@@ -110,7 +113,9 @@ def http_layer(context: Context) -> layer.Layer:
 
 
 class CuttableHttpStream(HttpStream):
-    """mitmproxy's stream, which can be ended by us while it runs."""
+    """mitmproxy's stream, which can be ended by us while it runs, and can go on without its client."""
+
+    _client_left = False
 
     @property
     def flow(self) -> http.HTTPFlow:
@@ -125,10 +130,29 @@ class CuttableHttpStream(HttpStream):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, ResponseData) and not event.data:
             return  # an empty HTTP/2 frame would read as the end of the body
+        if isinstance(event, RequestProtocolError) and self._reads_on():
+            self._client_left = True
+            return
         if not isinstance(event, Nudge):
-            yield from super()._handle_event(event)
+            yield from self._to_those_present(super()._handle_event(event))
         if self.server_state == self.state_stream_response_body:
-            yield from self._obey()
+            yield from self._to_those_present(self._obey())
+
+    def _reads_on(self) -> bool:
+        cuttable = _cuttables.get(self._flow) if hasattr(self, "_flow") else None
+        waits = self.server_state in (self.state_wait_for_response_headers, self.state_stream_response_body)
+        return cuttable is not None and cuttable.reads_on and waits and self.client_state == self.state_done
+
+    def _to_those_present(self, commands: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
+        """Leave out what is for a client that has left."""
+        reply = None
+        while True:
+            try:
+                command = commands.send(reply)
+            except StopIteration:
+                return
+            absent = self._client_left and isinstance(command, SendHttp) and command.connection is self.context.client
+            reply = None if absent else (yield command)
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         """Hold a body to `body_size_limit`; to `stream_large_bodies` only when it need not be kept whole."""
@@ -207,6 +231,7 @@ class _SelfTest:
     """Holds one chunk back, lets it go, then cuts."""
 
     aborts = False
+    reads_on = False
 
     def __init__(self) -> None:
         self.held = b""

@@ -6,6 +6,7 @@ asks afterwards. It keeps the bytes that outran their reservation until the ledg
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 
 from llmcap_addon.activity import CallLine
@@ -56,6 +57,8 @@ class Exchange:
         self._cut = False
         self._done = False
         self._failure = ""
+        self.ended = asyncio.Event()
+        """Set once it is settled."""
 
     def begin(self, head: ResponseHead) -> bool:
         """Take the response's head; True when the client shall get the body decoded.
@@ -78,6 +81,11 @@ class Exchange:
         except UndecodableBody as error:
             self._undecodable(error)
         return self._decodes_for_client
+
+    @property
+    def reads_on(self) -> bool:
+        """True when the provider bills the rest even if nobody listens: then its last word is worth waiting for."""
+        return self.live.call.bills_after_disconnect and self.sent and not self._cut
 
     # ── mitmproxy's stream callable, and what our stream asks afterwards ──
 
@@ -130,7 +138,10 @@ class Exchange:
         reading = self._meter.reading if self._meter is not None else Reading()
         if not reading.final:
             reading.unreadable = reading.unreadable or self._failure
-        return await self.live.finish(reading, "cut" if self._cut else ending, self.status, note)
+        try:
+            return await self.live.finish(reading, "cut" if self._cut else ending, self.status, note)
+        finally:
+            self.ended.set()
 
     # ── inside ──
 

@@ -35,6 +35,8 @@ from llmcap_addon.wire.routes import Route
 START_WAIT_S = 30.0
 """Connections that come before caps.yaml is read wait so long to learn whose they are: its `hosts:` says it."""
 NOT_STARTED = "refused, the proxy is still starting or could not start; try again"
+READ_ON_S = 600.0
+"""An answer whose client has left is read on for so long; what has not ended then is posted at its bound."""
 TLS_HANDSHAKE = b"\x16"
 TLS_HEAD_BYTES = 3
 """What mitmproxy looks at to tell TLS, and then HTTP, from anything else: type and version of the first record."""
@@ -328,6 +330,18 @@ class Hooks:
             return
         note = flow.error.msg if flow.error is not None else ""
         await self._finish(flow, _ending(flow, exchange), note)
+
+    async def client_disconnected(self, client: connection.Client) -> None:
+        """Keep a connection's upstream side open while answers that are billed all the same are read to their end.
+
+        mitmproxy closes it when this hook returns.
+        """
+        left = [exchange for flow, exchange in self._exchanges.items() if flow.client_conn is client]
+        rest = [asyncio.ensure_future(exchange.ended.wait()) for exchange in left if exchange.reads_on]
+        if rest:
+            _, late = await asyncio.wait(rest, timeout=READ_ON_S)
+            for waiting in late:
+                waiting.cancel()
 
     async def _finish(self, flow: http.HTTPFlow, ending: Ending, note: str) -> None:
         exchange = self._exchanges.pop(flow, None)

@@ -218,7 +218,10 @@ def _policy(config: Config, settings: Settings) -> Policy:
 
 
 def _hosts(config: Config) -> Mapping[str, Place]:
-    return {name: Place(host.api, host.provider, custom=True) for name, host in config.hosts.items()}
+    return {
+        name: Place(host.api, host.provider, custom=True, models=host.deployments)
+        for name, host in config.hosts.items()
+    }
 
 
 def _names(config: Config) -> str:

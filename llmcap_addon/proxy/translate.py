@@ -17,6 +17,7 @@ from llmcap_addon.proxy.service import Settings
 from llmcap_addon.usage import Reading
 from llmcap_addon.wire.dialect import Dialect, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.encodings import UndecodableBody, decode_body
+from llmcap_addon.wire.providers import with_habits
 from llmcap_addon.wire.routes import Route
 
 MAX_REQUEST_BYTES = 256 << 20
@@ -109,7 +110,7 @@ def read(
     except UndecodableBody as error:
         raise UnreadableRequest(f"its body is not {encoding!r} as it says: {error}") from error
     request = replace(request, host=route.host, body=body)
-    return request, dialect.parse(request, Target(route.provider, route.model), client)
+    return request, with_habits(dialect.parse(request, Target(route.provider, route.model, route.models), client))
 
 
 def to_response(response: Response) -> http.Response:

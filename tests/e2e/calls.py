@@ -8,6 +8,7 @@ from typing import Any
 
 import anthropic
 import openai
+from google import genai
 from google.genai import errors as google_errors
 from google.genai import types as google_types
 
@@ -118,9 +119,15 @@ def _generate(sdks: SDKs, model: str, max_tokens: int | None) -> Iterator[str]:
 
 
 def _generate_stream(sdks: SDKs, model: str, max_tokens: int | None) -> Iterator[str]:
-    for chunk in sdks.google.models.generate_content_stream(
-        model=model, contents=PROMPT, config=_google_config(max_tokens)
-    ):
+    return _google_stream(sdks.google, model, max_tokens)
+
+
+def _generate_stream_elsewhere(sdks: SDKs, model: str, max_tokens: int | None) -> Iterator[str]:
+    return _google_stream(sdks.google_elsewhere, model, max_tokens)
+
+
+def _google_stream(client: genai.Client, model: str, max_tokens: int | None) -> Iterator[str]:
+    for chunk in client.models.generate_content_stream(model=model, contents=PROMPT, config=_google_config(max_tokens)):
         yield chunk.text or ""
 
 
@@ -132,8 +139,15 @@ MESSAGES = Kind("messages", "claude-sonnet-4-5", False, _messages)
 MESSAGES_STREAM = Kind("messages-stream", "claude-sonnet-4-5", True, _messages_stream)
 GENERATE = Kind("generate", "gemini-2.5-flash", False, _generate)
 GENERATE_STREAM = Kind("generate-stream", "gemini-2.5-flash", True, _generate_stream)
+GENERATE_STREAM_ELSEWHERE = Kind("generate-stream-elsewhere", "gemini-2.5-flash", True, _generate_stream_elsewhere)
 
 STREAMS = (CHAT_STREAM, RESPONSES_STREAM, MESSAGES_STREAM, GENERATE_STREAM)
+CUTTABLE = (CHAT_STREAM, RESPONSES_STREAM, MESSAGES_STREAM, GENERATE_STREAM_ELSEWHERE)
+"""Google itself bills on when nobody listens any more: its streams are reserved whole, and not cut."""
+ELSEWHERE = (
+    'hosts: {llm.example.net: {api: google, provider: elsewhere}}, prices: {llm.example.net: {"gemini-*": {input: 0.3, output: 2.5}}}'
+)
+"""For caps.yaml: the host that `GENERATE_STREAM_ELSEWHERE` calls."""
 WHOLE = (CHAT, RESPONSES, MESSAGES, GENERATE)
 ALL = (*WHOLE, *STREAMS, Kind("chat-stream-usage", "gpt-4o", True, _chat_usage_stream))
 

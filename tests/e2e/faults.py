@@ -157,6 +157,19 @@ def _without_memory(_: Watched, server: RedisServer) -> Iterator[None]:
 
 
 @contextmanager
+def _evicting(_: Watched, server: RedisServer) -> Iterator[None]:
+    """Redis has been told to throw keys away when it is full."""
+    with server.client() as client:
+        client.config_set("maxmemory", 50_000_000)
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            yield
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", 0)
+
+
+@contextmanager
 def _migrated(_: Watched, server: RedisServer) -> Iterator[None]:
     """A newer LLMCap on another machine has brought the ledger to its schema."""
     with server.client() as client:
@@ -183,6 +196,7 @@ OF_REDIS = (
     Fault("paused", "no answer within 2 s", "see that Redis runs and is not overloaded", _paused),
     Fault("without-memory", "its memory is full (maxmemory)", "give it more", _without_memory),
     Fault("migrated", "it was written by a newer LLMCap (schema 2", "upgrade LLMCap", _migrated),
+    Fault("evicting", "it evicts keys when it is full", "CONFIG SET maxmemory-policy noeviction", _evicting),
 )
 
 

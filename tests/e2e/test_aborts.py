@@ -10,7 +10,18 @@ import httpx2
 import pytest
 
 from llmcap_addon.budget.ledger import Row
-from tests.e2e.calls import ALL, CHAT, CHAT_STREAM, RESPONSES, SDK_ERRORS, STREAMS, WHOLE, Kind
+from tests.e2e.calls import (
+    ALL,
+    CHAT,
+    CHAT_STREAM,
+    GENERATE,
+    GENERATE_STREAM,
+    RESPONSES,
+    SDK_ERRORS,
+    STREAMS,
+    WHOLE,
+    Kind,
+)
 from tests.e2e.harness import Proxy
 from tests.fakes.script import Hold, Record, Script
 from tests.fakes.sdks import TIMEOUT_SECONDS, SDKs
@@ -48,7 +59,7 @@ def aborts(audit_proxy: Proxy, stand_in: StandIn) -> Aborts:
 
 
 @both_protocols
-@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [kind for kind in STREAMS if kind != GENERATE_STREAM], ids=lambda kind: kind.name)
 def test_a_client_that_leaves_is_charged(aborts: Aborts, kind: Kind, http2: bool) -> None:
     """A stream whose client goes away: the provider is stopped, the row is estimated and not below its count."""
     aborts.stand_in.enqueue(Script(output_tokens=100_000, tokens_per_second=300))
@@ -65,7 +76,38 @@ def test_a_client_that_leaves_is_charged(aborts: Aborts, kind: Kind, http2: bool
 
 
 @both_protocols
-@pytest.mark.parametrize("kind", WHOLE, ids=lambda kind: kind.name)
+def test_a_client_that_leaves_a_stream_that_is_billed_all_the_same(aborts: Aborts, http2: bool) -> None:
+    """Google does not stop when the client has gone: the answer is read to its end, and the bill is exact."""
+    hold = Hold()
+    aborts.stand_in.enqueue(Script(output_tokens=400, hold_stream=hold, hold_after_tokens=100))
+    sdks = aborts.sdks(http2=http2)
+    list(islice(GENERATE_STREAM.stream(sdks, max_tokens=16_000), 40))
+    sdks.close()
+    hold.release()
+    row, record = aborts.result()
+    assert record.complete
+    assert record.generated_tokens == 400
+    assert row.cost == record.cost_nanousd
+    assert "estimated" not in row.marks
+
+
+@both_protocols
+def test_a_client_that_leaves_an_answer_that_is_billed_all_the_same(aborts: Aborts, http2: bool) -> None:
+    """The same with an answer that comes in one piece, whose head is still awaited."""
+    hold = Hold()
+    aborts.stand_in.enqueue(Script(output_tokens=150, hold_head=hold))
+    sdks = aborts.sdks(http2=http2, timeout_s=1)
+    with pytest.raises(BROKEN):
+        GENERATE(sdks, max_tokens=200)
+    sdks.close()
+    hold.release()
+    row, record = aborts.result()
+    assert row.cost == record.cost_nanousd
+    assert "estimated" not in row.marks
+
+
+@both_protocols
+@pytest.mark.parametrize("kind", [kind for kind in WHOLE if kind != GENERATE], ids=lambda kind: kind.name)
 def test_a_client_that_leaves_an_unstreamed_call_is_charged(aborts: Aborts, kind: Kind, http2: bool) -> None:
     """A client that gives up on an unstreamed answer is charged the bound: nobody saw how far it had come."""
     hold = Hold()

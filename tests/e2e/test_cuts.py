@@ -14,7 +14,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.e2e.calls import CHAT, CHAT_STREAM, SDK_ERRORS, STREAMS, Kind, message_of
+from tests.e2e.calls import CHAT, CHAT_STREAM, CUTTABLE, ELSEWHERE, SDK_ERRORS, Kind, message_of
 from tests.e2e.conftest import StartProxy
 from tests.fakes.script import Hold, Script
 from tests.fakes.server import OPENAI_HOST, StandIn
@@ -25,7 +25,7 @@ CUT_SECONDS = 0.05
 ENDLESS = Script(output_tokens=1_000_000, tokens_per_second=500)
 """A stream that ends only when it is cut."""
 
-LIMITS = {"gpt-4o": "0.012", "claude-sonnet-4-5": "0.012", "gemini-2.5-flash": "0.0016"}
+LIMITS = {"gpt-4o": "0.012", "claude-sonnet-4-5": "0.024", "gemini-2.5-flash": "0.004"}
 """Room for some hundreds of tokens of each model: a second of `ENDLESS`."""
 
 USD_TO_NANOUSD = 1_000_000_000
@@ -34,7 +34,7 @@ USD_TO_NANOUSD = 1_000_000_000
 def capped(kind: Kind, limit: str = "") -> str:
     """Cap the kind's own model only, so that other models go on."""
     match = f'match: {{model: "{kind.model}"}}'
-    return f"{{wait: 0s, caps: [{{name: fuse, limit: {limit or LIMITS[kind.model]}, per: day, {match}}}]}}"
+    return f"{{wait: 0s, caps: [{{name: fuse, limit: {limit or LIMITS[kind.model]}, per: day, {match}}}], {ELSEWHERE}}}"
 
 
 def read_into(pieces: list[str], stream: Iterator[str]) -> None:
@@ -44,7 +44,7 @@ def read_into(pieces: list[str], stream: Iterator[str]) -> None:
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
-@pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", CUTTABLE, ids=lambda kind: kind.name)
 def test_a_live_stream_is_cut(start_proxy: StartProxy, stand_in: StandIn, kind: Kind, http2: bool) -> None:
     """The SDK raises our message, the provider stops, and what is posted lies between truth and limit."""
     proxy = start_proxy(capped(kind))
@@ -78,7 +78,7 @@ def test_the_provider_stops_within_50_ms(start_proxy: StartProxy, stand_in: Stan
     """Between the moment the client is told and the moment the provider sees its connection end: the median of all
     dialects, for one of them may meet a busy machine."""
     seconds: list[float] = []
-    for kind in STREAMS:
+    for kind in CUTTABLE:
         stand_in.reset()
         sdks = start_proxy(capped(kind)).sdks(http2=http2)
         stand_in.enqueue(ENDLESS)
@@ -191,9 +191,9 @@ def test_a_flood_is_cut(start_proxy: StartProxy, stand_in: StandIn) -> None:
 
 def test_frames_are_neither_held_nor_merged(start_proxy: StartProxy, stand_in: StandIn) -> None:
     """Each event is with the client before the provider sends the next one."""
-    proxy = start_proxy("{caps: [{name: wide, limit: 10, per: day}]}")
+    proxy = start_proxy(f"{{caps: [{{name: wide, limit: 10, per: day}}], {ELSEWHERE}}}")
     sdks = proxy.sdks()
-    for kind in STREAMS:
+    for kind in CUTTABLE:
         holds = [Hold() for _ in range(3)]
         for after, hold in enumerate(holds, start=1):
             stand_in.enqueue(Script(output_tokens=after + 1, hold_stream=hold, hold_after_tokens=after))

@@ -11,6 +11,8 @@ import httpx2
 import openai
 from google import genai
 
+CUSTOM_HOST = "llm.example.net"
+"""A host that only `hosts:` in caps.yaml knows."""
 KEY = "sk-test-0123456789abcdef-distinctive-KEY9"
 """What the SDKs authenticate with; a test looks for it in everything that was written."""
 
@@ -25,6 +27,8 @@ class SDKs:
     openai: openai.OpenAI
     anthropic: anthropic.Anthropic
     google: genai.Client
+    google_elsewhere: genai.Client
+    """Google's API at a host of the user's own."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -52,6 +56,12 @@ def make_sdks(http: httpx2.Client, *, max_retries: int = 2, timeout_s: float = T
         google=genai.Client(
             api_key=KEY,
             http_options=genai.types.HttpOptions(httpx_client=http, timeout=round(timeout_s * 1000)),
+        ),
+        google_elsewhere=genai.Client(
+            api_key=KEY,
+            http_options=genai.types.HttpOptions(
+                base_url=f"https://{CUSTOM_HOST}", httpx_client=http, timeout=round(timeout_s * 1000)
+            ),
         ),
     )
 

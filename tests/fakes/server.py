@@ -24,12 +24,11 @@ from tests.fakes.connection import PeerLeftError, TLSConnection
 from tests.fakes.directory import ANTHROPIC_HOST, GOOGLE_HOST, OTHER_HOST
 from tests.fakes.exchange import ClientLeftError, Exchange
 from tests.fakes.script import Hold, Record, Script
+from tests.fakes.sdks import CUSTOM_HOST
 from tests.fakes.sender import Sender
 
 OPENAI_HOST = "api.openai.com"
 COMPATIBLE_HOSTS = ("openrouter.ai", "api.groq.com", "api.deepseek.com", "api.mistral.ai", "api.x.ai")
-CUSTOM_HOST = "llm.example.net"
-"""A host that only `hosts:` in caps.yaml knows."""
 HOSTS = (OPENAI_HOST, ANTHROPIC_HOST, GOOGLE_HOST, *COMPATIBLE_HOSTS, CUSTOM_HOST, OTHER_HOST)
 
 SEND_BUFFER_BYTES = 4096

@@ -12,6 +12,7 @@ from mitmproxy.options import Options
 from mitmproxy.proxy import events
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode, HttpStream
 from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
     RequestData,
     RequestProtocolError,
     ResponseData,
@@ -30,6 +31,7 @@ class Shears:
 
     def __init__(self, *, aborts: bool = False) -> None:
         self.aborts = aborts
+        self.reads_on = False
         self.sent = False
         self.asked = 0
         self.held = b""
@@ -138,6 +140,22 @@ async def test_a_cut_without_last_bytes_breaks_the_response_off(opts: Options) -
     assert isinstance(driver.to_client()[-1], ResponseProtocolError)
     assert not any(isinstance(event, ResponseEndOfMessage) for event in driver.to_client())
     assert driver.hooks.count("response") == 1
+
+
+async def test_an_answer_is_read_on_when_its_client_has_left(opts: Options) -> None:
+    """Nothing more is sent to the client, nothing is closed at the server, and the end is the response hook's."""
+    shears = Shears()
+    driver = watched(opts, shears)
+    await driver.request(b"{}")
+    await driver.respond(streamed(), b"one", ends=False)
+    shears.reads_on = True
+    await driver.feed(RequestProtocolError(STREAM_ID, "Client disconnected.", ErrorCode.CLIENT_DISCONNECTED))
+    await driver.feed(ResponseData(STREAM_ID, b"two"))
+    await driver.feed(ResponseEndOfMessage(STREAM_ID))
+    assert driver.shown() == b"one"
+    assert not any(isinstance(event, RequestProtocolError) for event in driver.to_server())
+    assert driver.hooks.count("response") == 1
+    assert "error" not in driver.hooks
 
 
 async def test_a_cut_right_after_the_head_needs_no_chunk(opts: Options) -> None:
