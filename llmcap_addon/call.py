@@ -107,6 +107,8 @@ class Call:
     """True when the provider bills the whole answer even if nobody listens any more."""
     editable: bool = True
     """False for a signed body, which must go out as it came."""
+    takes_stream_options: bool = True
+    """False where the host answers 400 to a request that asks for the usage of a stream."""
     cache_write: Literal["none", "short", "long"] = "long"
     """The dearest cache write the request may be billed for: none, minutes (5 at Anthropic, 30 at OpenAI), or hours."""
     client: str = ""

@@ -17,13 +17,12 @@ from platformdirs import user_config_path
 from llmcap_addon.budget.caps import Cap
 from llmcap_addon.budget.stores import ALLOWED_URLS, DEFAULT_URL, fault_of
 from llmcap_addon.budget.windows import LOCAL, zone
-from llmcap_addon.config_caps import AMOUNT_WORDS, CAPS_WORDS, LIMIT_WORDS, MAX_LIMIT_USD, dollars, read_caps, read_name
+from llmcap_addon.config_caps import AMOUNT_WORDS, CAPS_WORDS, LIMIT_WORDS, MAX_LIMIT_USD, dollars, read_caps
+from llmcap_addon.config_hosts import CustomHost, read_host, read_hosts
 from llmcap_addon.config_yaml import Place, Problems, did_you_mean, parse, read
 from llmcap_addon.errors import ConfigError
 from llmcap_addon.money import nanousd
 from llmcap_addon.pricing.rates import PriceOverride
-
-type Api = Literal["openai", "anthropic", "google"]
 
 MAX_PRICE_USD = 1_000_000
 """The largest price, dollars per million tokens: a thousand times the dearest there is."""
@@ -33,18 +32,8 @@ MAX_WAIT_MS = 600_000
 _PRICE_WORDS = f"dollars per million tokens from 0 to {MAX_PRICE_USD:,}, {AMOUNT_WORDS}"
 _WAIT = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|)")
 _WAIT_UNITS = {"ms": Decimal(1), "s": Decimal(1_000), "": Decimal(1_000), "m": Decimal(60_000)}
-_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})?(\.[a-z0-9_]([a-z0-9_-]{0,62})?)*", re.IGNORECASE)
 
 _PRICE_KEYS = ("input", "cached_input", "cache_write", "output")
-
-
-@dataclass(frozen=True, slots=True)
-class CustomHost:
-    """A host of the user's own, and the API that it speaks."""
-
-    api: Api
-    provider: str
-    """What caps and reports call it; the API's name unless told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,25 +193,10 @@ def _store(place: Place) -> str | None:
     return url
 
 
-def _hosts(place: Place) -> Mapping[str, CustomHost]:
-    hosts: dict[str, CustomHost] = {}
-    apis: tuple[Api, ...] = ("openai", "anthropic", "google")
-    for key, value in place.pairs("a mapping, like {llm.internal: {api: openai}}") or ():
-        name = _host(key, value)
-        fields = value.fields(("api", "provider"))
-        if value.is_mapping and "api" not in fields:
-            value.missing("api", ", ".join(apis))
-        api = fields["api"].choice(apis) if "api" in fields else None
-        provider = read_name(fields["provider"]) if "provider" in fields else api
-        if name is not None and api is not None and provider is not None:
-            hosts[name] = CustomHost(api, provider.lower())
-    return MappingProxyType(hosts)
-
-
 def _prices(place: Place) -> Mapping[str, Mapping[str, PriceOverride]]:
     hosts: dict[str, Mapping[str, PriceOverride]] = {}
     for key, models in place.pairs("a mapping, like {api.openai.com: {my-model: {input: 3, output: 12}}}") or ():
-        name = _host(key, models)
+        name = read_host(key, models)
         prices: dict[str, PriceOverride] = {}
         for glob, value in models.pairs('a mapping, like {my-model: {input: 3, output: 12}}; "*" is every model') or ():
             fields = value.fields(_PRICE_KEYS)
@@ -254,13 +228,6 @@ def _price(place: Place) -> _Price | None:
     return None if amount is None else _Price(amount)
 
 
-def _host(key: str, place: Place) -> str | None:
-    if _HOST.fullmatch(key):
-        return key.lower()
-    place.unknown(key, "a host's name alone, like llm.example.com (no scheme, port or path)")
-    return None
-
-
 def _shown_path(path: Path) -> str:
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
@@ -269,7 +236,7 @@ def _shown_path(path: Path) -> str:
 _SECTIONS: Mapping[str, tuple[str, Callable[[Place], Any]]] = {
     "timezone": ("timezone", _timezone),
     "prices": ("prices", _prices),
-    "hosts": ("hosts", _hosts),
+    "hosts": ("hosts", read_hosts),
     "unknown_price": ("unknown_price", _one_of("highest", "refuse")),
     "unmetered": ("unmetered", _one_of("refuse", "allow")),
     "shorten": ("shorten", _one_of("auto", "always", "never")),

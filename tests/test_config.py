@@ -73,6 +73,7 @@ prices:
 hosts:
   llm.Internal.example: {api: openai}
   localhost: {api: anthropic, provider: Mine}
+  My-Res.openai.azure.com: {api: openai, deployments: {My-GPT: gpt-4o, "2": o3}}
 unknown_price: refuse
 unmetered: allow
 shorten: never
@@ -102,6 +103,7 @@ store: sqlite:///var/lib/llmcap.sqlite
         hosts={
             "llm.internal.example": CustomHost("openai", "openai"),
             "localhost": CustomHost("anthropic", "mine"),
+            "my-res.openai.azure.com": CustomHost("openai", "azure", {"my-gpt": "gpt-4o", "2": "o3"}),
         },
         unknown_price="refuse",
         unmetered="allow",
@@ -354,6 +356,20 @@ caps:
         (
             "caps: []\nhosts: {x.example: {provider: me}}",
             'caps.yaml:2: hosts["x.example"].api: found nothing; allowed: openai, anthropic, google',
+        ),
+        (
+            "caps: []\nhosts: {x.example: {api: openai, deployments: [gpt-4o]}}",
+            (
+                'caps.yaml:2: hosts["x.example"].deployments: found a list;'
+                " allowed: a mapping of deployments to their models, like {my-gpt: gpt-4o}"
+            ),
+        ),
+        (
+            'caps: []\nhosts: {x.example: {api: openai, deployments: {mine: ""}}}',
+            (
+                'caps.yaml:2: hosts["x.example"].deployments.mine: found "";'
+                " allowed: the model behind the deployment, like gpt-4o"
+            ),
         ),
         (
             "caps: []\nprices:\n  x.example:\n    m: {input: 1}",

@@ -42,13 +42,17 @@ class Endpoint:
     @cached_property
     def behind_anything(self) -> re.Pattern[str]:
         """The same behind any prefix."""
-        return re.compile(f".*(?:{self.path})")
+        return re.compile(f".*?(?:{self.path})")
 
+
+_AZURE = r"(?:/deployments/(?P<model>[^/]+)|/models|/projects/[^/]+/openai(?:/v\d+)?)?"
+"""What stands before the endpoints at Azure, behind /openai or /api: a deployment (`lib/azure.py` of the `openai` SDK),
+Foundry's /models, and its projects (`azure-ai-projects`); nowhere else is there anything of the kind."""
 
 METERED = (
-    Endpoint("openai", "/chat/completions", CHAT, "openai.types.chat.ChatCompletion"),
-    Endpoint("openai", "/responses", RESPONSES, "openai.types.responses.Response"),
-    Endpoint("openai", "/embeddings", EMBEDDINGS, "openai.types.CreateEmbeddingResponse"),
+    Endpoint("openai", f"{_AZURE}/chat/completions", CHAT, "openai.types.chat.ChatCompletion"),
+    Endpoint("openai", f"{_AZURE}/responses", RESPONSES, "openai.types.responses.Response"),
+    Endpoint("openai", f"{_AZURE}/embeddings", EMBEDDINGS, "openai.types.CreateEmbeddingResponse"),
     # DeepSeek, Fireworks and OpenRouter speak Anthropic's dialect too.
     Endpoint("openai", "/messages", MESSAGES, "anthropic.types.Message", but=("openai",)),
     Endpoint("anthropic", "/messages", MESSAGES, "anthropic.types.Message"),

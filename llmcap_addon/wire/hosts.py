@@ -20,7 +20,7 @@ class Place:
     custom: bool = False
     """Named by the user: its paths may stand behind any prefix."""
     models: Mapping[str, str] = field(default_factory=dict)
-    """Deployment, in the URL or the body → the model behind it."""
+    """Deployment, in the URL or the body, in lower case → the model behind it."""
 
 
 _HOSTS: Mapping[str, Place] = {
@@ -53,9 +53,9 @@ _HOST_PATTERNS: tuple[tuple[re.Pattern[str], Place], ...] = tuple(
         # Data residency: us., eu., ae., au., in., jp. and what comes.
         (r"[a-z0-9-]+\.api\.openai\.com", Place("openai", "openai")),
         (r"[a-z0-9-]+\.api\.x\.ai", Place("openai", "xai")),
-        (r"[a-z0-9-]+\.openai\.azure\.com", Place("openai", "azure", metered=False)),
-        (r"[a-z0-9-]+\.services\.ai\.azure\.com", Place("openai", "azure", metered=False)),
-        (r"[a-z0-9-]+\.cognitiveservices\.azure\.com", Place("openai", "azure", metered=False)),
+        (r"[a-z0-9-]+\.openai\.azure\.com", Place("openai", "azure")),
+        (r"[a-z0-9-]+\.services\.ai\.azure\.com", Place("openai", "azure")),
+        (r"[a-z0-9-]+\.cognitiveservices\.azure\.com", Place("openai", "azure")),
         (_BEDROCK, Place("other", "bedrock", metered=False)),
         (r"(?:[a-z0-9-]+-)?aiplatform(?:\.mtls)?\.googleapis\.com", Place("google", "vertex", metered=False)),
         (r"aiplatform\.[a-z0-9-]+\.rep(?:\.mtls)?\.googleapis\.com", Place("google", "vertex", metered=False)),

@@ -8,20 +8,19 @@ from __future__ import annotations
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Reading, Terms
+from llmcap_addon.wire.azure import error_meter, takes_stream_options
 from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
+from llmcap_addon.wire.openai_ask import CHAT_LIMITS, ask, must_ask
 from llmcap_addon.wire.openai_common import (
     AUDIO_BYTES_PER_TOKEN,
-    ErrorMeter,
     cache_write,
-    edit_members,
     error_object,
     hides_reasoning,
     inside_event,
     is_event_stream,
     list_of,
-    may_hold,
     model_name,
     output_strings,
     provider_of,
@@ -37,19 +36,11 @@ from llmcap_addon.wire.text import (
     boolean,
     load_json,
     mapping,
-    parse_json,
     parse_object,
     positive_int,
     string,
 )
 
-_REPORTS_UNASKED = frozenset({"mistral", "openrouter", "perplexity"})
-"""Hosts whose streams end with a usage anyway. Mistral even answers 422 to `stream_options`
-(openai/openai-agents-python issue 442), and the others' chunks must reach the client as they came. Groq is asked: its
-`x_groq.usage` is read where it comes, but is not known to come always."""
-_LIMITS_BY_COMPLETION = frozenset({"openai", "groq", "cerebras", "xai"})
-"""Hosts that prefer `max_completion_tokens`; OpenAI's o-series refuses `max_tokens`, Mistral refuses the new name."""
-_LIMITS = ("max_completion_tokens", "max_tokens")
 _XAI_SOURCES = 20
 """Of `search_parameters.max_search_results` when unset: the highest default that clients of xAI document (@ai-sdk/xai;
 @langchain/xai says 15)."""
@@ -68,9 +59,9 @@ class ChatDialect:
     def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         body = load_json(request.body)
-        model = model_name(body)
+        model = model_name(body, target)
         choices = positive_int(body, "n") or 1
-        stated = [limit for key in _LIMITS if (limit := positive_int(body, key)) is not None]
+        stated = [limit for key in CHAT_LIMITS if (limit := positive_int(body, key)) is not None]
         _check_fallbacks(body, model)
         builder = ContentBuilder()
         for message in list_of(body, "messages"):
@@ -89,29 +80,22 @@ class ChatDialect:
             hidden_output_tokens=_hidden_tokens(target.provider, model, body),
             cache_write=cache_write(request.body),
             terms=Terms(service_tier=string(body, "service_tier").lower()),
+            takes_stream_options=takes_stream_options(request, target, body),
             client=client,
         )
 
     def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
         """Ask for the usage of a stream, and limit the answer; every other byte stays as it came."""
-        if not call.editable:
-            return body
-        changes: dict[str, object] = {}
-        if _must_ask(call, body):
-            changes["stream_options"] = {**_stream_options(body), "include_usage": True}
-        if max_output_tokens is not None:
-            for key in _limit_keys(call, body):
-                changes[key] = max_output_tokens
-        return edit_members(body, changes) if changes else body
+        return ask(call, body, max_output_tokens)
 
     def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
         """Make the meter for a response."""
         if head.status >= 400:
-            return ErrorMeter(call.provider)
+            return error_meter(call, head)
         # OpenAI's usage has no field that would report a search, so all that could be are billed; Groq lists each tool.
         searches = 0 if call.provider == "groq" else call.content.web_searches
         if is_event_stream(head.content_type, streamed=call.streamed):
-            return ChatStreamMeter(call, count, searches, drops_usage=call.editable and _must_ask(call, body))
+            return ChatStreamMeter(call, count, searches, drops_usage=call.editable and must_ask(call, body))
         return ChatBodyMeter(call, count, searches)
 
     def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
@@ -188,28 +172,6 @@ def _add_searches(builder: ContentBuilder, body: JsonObject, model: str, choices
         builder.opaque = True
         builder.server_turns = COMPOUND_TOOL_CALLS
         builder.web_searches = max(builder.web_searches, COMPOUND_TOOL_CALLS)
-
-
-def _stream_options(body: bytes) -> JsonObject:
-    if not may_hold(body, "stream_options"):
-        return {}
-    return mapping(mapping(parse_json(body)).get("stream_options"))
-
-
-def _must_ask(call: Call, body: bytes) -> bool:
-    """Tell whether we ask for the usage ourselves, and so take it out of what the client sees."""
-    if not call.streamed or call.provider in _REPORTS_UNASKED:
-        return False
-    return _stream_options(body).get("include_usage") is not True
-
-
-def _limit_keys(call: Call, body: bytes) -> list[str]:
-    """Name the members that limit the answer: those the request has, else the one the host prefers."""
-    stated: list[str] = []
-    if any(may_hold(body, key) for key in _LIMITS):
-        value = mapping(parse_json(body))
-        stated = [key for key in _LIMITS if value.get(key) is not None]
-    return stated or [_LIMITS[0] if call.provider in _LIMITS_BY_COMPLETION else _LIMITS[1]]
 
 
 # ── responses ──

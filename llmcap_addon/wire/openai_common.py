@@ -12,7 +12,7 @@ from typing import Literal
 
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.billed import billed_amount
-from llmcap_addon.wire.dialect import Meter, Refusal, Request, Response
+from llmcap_addon.wire.dialect import Meter, Refusal, Request, Response, Target
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage, responses_usage
 from llmcap_addon.wire.replies import error_code, error_type, json_response
@@ -62,6 +62,11 @@ _REASONING = re.compile(
 gateway, Groq's compound systems, Perplexity's research, and OpenRouter's choice among all."""
 
 
+def never_reasons(model: str) -> bool:
+    """Tell whether a name is one of OpenAI's plain models."""
+    return _PLAIN_OPENAI.match(model.lower().removeprefix("ft:")) is not None
+
+
 def cache_write(body: bytes) -> Literal["none", "short", "long"]:
     """Say for how long a cache write of the request may last; a search will do, a false alarm only reserves more.
 
@@ -87,7 +92,7 @@ def hides_reasoning(provider: str, model: str, body: JsonObject) -> bool:
     name = model.lower().removeprefix("ft:").rpartition("/")[2].partition(":")[0]
     if "none" in (body.get("reasoning_effort"), asked.get("effort")):
         return False
-    if provider == "openai":
+    if provider in ("openai", "azure"):
         return _PLAIN_OPENAI.match(name) is None
     if provider == "openrouter" and "claude" in name and (asked or body.get("reasoning_effort")):
         return True  # Claude 4 and later show a summary of their thinking, and bill the whole
@@ -97,9 +102,9 @@ def hides_reasoning(provider: str, model: str, body: JsonObject) -> bool:
 # ── requests ──
 
 
-def model_name(body: JsonObject) -> str:
-    """Read the model; raises UnreadableRequest when the body names none."""
-    model = string(body, "model")
+def model_name(body: JsonObject, target: Target) -> str:
+    """Name the model; raises UnreadableRequest when neither URL nor body does."""
+    model = target.model_of(string(body, "model"))
     if not model:
         raise UnreadableRequest("the body names no model, so its price is unknown")
     return model.removeprefix("models/")

@@ -31,7 +31,7 @@ class EmbeddingsDialect:
             dialect=self.name,
             provider=target.provider,
             host=request.host,
-            model=model_name(body),
+            model=model_name(body, target),
             streamed=False,
             content=builder.build(),
             has_output=False,

@@ -61,7 +61,7 @@ class ResponsesDialect:
                 "background responses are not metered yet, their usage comes later; "
                 "send it without `background`, or streamed"
             )
-        model = model_name(body)
+        model = model_name(body, target)
         builder = ContentBuilder()
         _add_input(builder, body)
         _add_tools(builder, body, target.provider)

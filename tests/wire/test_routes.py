@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcap_addon.wire.dialect import Request
+from llmcap_addon.wire.dialect import Request, Target
 from llmcap_addon.wire.dialects import DIALECTS
 from llmcap_addon.wire.hosts import Place, is_llm_host
 from llmcap_addon.wire.routes import Route, classify
@@ -83,6 +83,13 @@ def test_other_hosts_are_foreign(host: str) -> None:
         ("api.fireworks.ai/inference/v1/messages", "anthropic.messages", "fireworks"),
         ("api.cerebras.ai/v1/chat/completions", "openai.chat", "cerebras"),
         ("api.anthropic.com/v1/messages", "anthropic.messages", "anthropic"),
+        ("my-res.openai.azure.com/openai/v1/responses", "openai.responses", "azure"),
+        ("my-res.openai.azure.com/openai/responses", "openai.responses", "azure"),
+        ("my-res.services.ai.azure.com/models/chat/completions", "openai.chat", "azure"),
+        ("my-res.services.ai.azure.com/models/embeddings", "openai.embeddings", "azure"),
+        ("my-res.services.ai.azure.com/api/projects/p/openai/v1/responses", "openai.responses", "azure"),
+        ("my-res.services.ai.azure.com/anthropic/v1/messages", "anthropic.messages", "azure"),
+        ("my-res.cognitiveservices.azure.com/openai/v1/chat/completions", "openai.chat", "azure"),
         ("generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:generateContent", "google.generate", "google"),
         ("generativelanguage.googleapis.com/v1/models/g:streamGenerateContent", "google.generate", "google"),
         ("generativelanguage.googleapis.com/v1beta/models/g%3AgenerateContent", "google.generate", "google"),
@@ -96,6 +103,28 @@ def test_other_hosts_are_foreign(host: str) -> None:
 def test_metered_endpoints(target: str, dialect: str, provider: str) -> None:
     """Each provider's paths, in the spellings that clients and servers use, are metered in their dialect."""
     assert route(target) == Route("metered", dialect, provider, target.partition("/")[0])
+
+
+@pytest.mark.parametrize("host", ["my-res.openai.azure.com", "llm.internal.example"])
+@pytest.mark.parametrize(
+    ("endpoint", "dialect"),
+    [("chat/completions", "openai.chat"), ("responses", "openai.responses"), ("embeddings", "openai.embeddings")],
+)
+def test_a_deployment_in_the_url_names_the_model(host: str, endpoint: str, dialect: str) -> None:
+    """Azure's paths, at Azure and at a host of the user's own."""
+    found = route(f"{host}/openai/deployments/My-GPT/{endpoint}")
+    assert (found.kind, found.dialect_name, found.model) == ("metered", dialect, "My-GPT")
+
+
+def test_deployments_are_known_by_what_hosts_says() -> None:
+    """In the URL, in the body, and in any case; the URL comes before the body."""
+    models = {"my-gpt": "gpt-4o"}
+    hosts = {"my-res.openai.azure.com": Place("openai", "azure", custom=True, models=models)}
+    found = classify(Request("POST", "my-res.openai.azure.com", "/openai/deployments/My-GPT/embeddings"), hosts)
+    target = Target(found.provider, found.model, found.models)
+    assert target.model_of("other") == "gpt-4o"
+    assert Target("azure", "", models).model_of("MY-gpt") == "gpt-4o"
+    assert Target("azure", "", models).model_of("other") == "other"
 
 
 @pytest.mark.parametrize(
@@ -162,8 +191,8 @@ def test_free_endpoints(target: str) -> None:
         ("generativelanguage.googleapis.com/v1beta/interactions", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/cachedContents", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/openai/images/generations", "openai.chat"),
-        ("my-res.openai.azure.com/openai/deployments/d/chat/completions", "openai.chat"),
-        ("my-res.services.ai.azure.com/anthropic/v1/messages", "anthropic.messages"),
+        ("my-res.openai.azure.com/openai/deployments/d/extensions/chat/completions", "openai.chat"),
+        ("my-res.openai.azure.com/openai/threads/runs", "openai.chat"),
         ("my-res.cognitiveservices.azure.com/OpenAI/v1/responses", "openai.chat"),
         ("bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-v2%3A1/invoke", "openai.chat"),
         (
