@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -11,10 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from llmcap_addon.call import Call
+from llmcap_addon.call import Alternative, Call
 from llmcap_addon.errors import PriceError
 from llmcap_addon.money import Nanousd, ceil_div
 from llmcap_addon.pricing import terms as billing
+from llmcap_addon.pricing.alternatives import alternative_call, alternative_input
 from llmcap_addon.pricing.bounds import UNKNOWN_LIMITS, Limits, input_bound, output_bound
 from llmcap_addon.pricing.cost import exact_cost, rounded
 from llmcap_addon.pricing.family import Factor, factor
@@ -75,6 +76,8 @@ class CallQuote:
     cache_write: Literal["none", "short", "long"]
     family: Factor
     """How the model's tokenizer compares with the one we count with."""
+    beside: int = 0
+    """What further models that the request allows may cost on top, in femto-dollars."""
 
     def least_tokens(self, counted: int) -> int:
         """Undo the factor that `count_output` put on top of its count."""
@@ -97,7 +100,7 @@ class CallQuote:
         """Give what input and searches cost, and what each output token does, in femto-dollars."""
         tokens = self.input_tokens if input_tokens is None else input_tokens
         rates = self.card.at(tokens)
-        fixed = tokens * self._worst_input(rates) + self.web_searches * rates.web_search
+        fixed = tokens * self._worst_input(rates) + self.web_searches * rates.web_search + self.beside
         return fixed, max(rates.output, rates.audio_output, rates.image_output)
 
     def _worst_input(self, rates: Rates) -> int:
@@ -165,6 +168,19 @@ class Prices:
     def quote(self, call: Call, rung: Rung = "bytes") -> CallQuote:
         """Bound a call; raises PriceError when the model has no price and unknown prices are to be refused."""
         found = self._find_or_assume(call)
+        beside = sum(self._beside(call, alternative, found, rung) for alternative in call.alternatives)
+        return self._bound(call, found, rung, beside)
+
+    def _beside(self, call: Call, alternative: Alternative, asked: Found, rung: Rung) -> int:
+        one = alternative_call(call, alternative)
+        found = self._find_or_assume(one) if one.model else self._assume(one)
+        if found.entry is not None:
+            one = replace(one, model=one.model or found.entry.name)
+        quote = self._bound(one, found, rung)
+        read = alternative_input(call, quote.input_tokens, output_bound(call, asked.limits), found.limits)
+        return alternative.passes * quote.amount(quote.output_tokens, read) * FEMTOUSD_PER_NANOUSD
+
+    def _bound(self, call: Call, found: Found, rung: Rung, beside: int = 0) -> CallQuote:
         content = call.content
         output = output_bound(call, found.limits)
         hidden = call.hidden_output_tokens
@@ -179,6 +195,7 @@ class Prices:
             has_audio=content.opaque or any(part.kind in ("audio", "video") for part in content.media),
             cache_write=call.cache_write,
             family=factor(call.provider, call.model),
+            beside=beside,
         )
 
     def cost(
@@ -193,12 +210,18 @@ class Prices:
         today = self._today(at_ms)
         total, assumed, own = 0, False, False
         for share in shares or (Share(usage),):
-            found = self._find_billed(call, share.model or model)
+            found = self._find_share(call, share.model) or self._find_billed(call, share.model or model)
             named = share.terms if share.terms != NO_TERMS else terms
             total += exact_cost(self._card(call, found, named, today), share.usage)
             assumed = assumed or found.assumed
             own = own or found.override is not None
         return Priced(rounded(total), assumed, own)
+
+    def _find_share(self, call: Call, model: str) -> Found | None:
+        """Find the price of a further model's work: never the asked-for model's, which may be cheaper."""
+        if not call.alternatives or model in ("", call.model):
+            return None
+        return self._find(call, model) or self._assume(call)
 
     def _find_billed(self, call: Call, model: str) -> Found:
         found = self._find(call, call.model)
