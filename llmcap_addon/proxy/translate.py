@@ -110,7 +110,8 @@ def read(
     except UndecodableBody as error:
         raise UnreadableRequest(f"its body is not {encoding!r} as it says: {error}") from error
     request = replace(request, host=route.host, body=body)
-    return request, with_habits(dialect.parse(request, Target(route.provider, route.model, route.models), client))
+    call = dialect.parse(request, Target(route.provider, route.model, route.models), client)
+    return request, with_habits(call, request)
 
 
 def to_response(response: Response) -> http.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmcap_addon.call import Call
+from llmcap_addon.wire.dialect import Request
 
 BILL_AFTER_DISCONNECT = frozenset({"google", "vertex", "bedrock", "groq", "mistral", "openrouter", "perplexity"})
 """Who goes on generating, and bills the whole answer, when the client has left.
@@ -15,8 +16,20 @@ the service, usage is charged). Of the others OpenRouter says it (https://openro
 """
 
 
-def with_habits(call: Call) -> Call:
-    """Add to a call what its provider is known to do."""
+def with_habits(call: Call, request: Request) -> Call:
+    """Add to a call what its provider is known to do, and that a signed body goes out as it came."""
     if call.provider in BILL_AFTER_DISCONNECT and call.has_output and not call.bills_after_disconnect:
-        return replace(call, bills_after_disconnect=True)
+        call = replace(call, bills_after_disconnect=True)
+    if call.editable and is_signed(request):
+        call = replace(call, editable=False)
     return call
+
+
+def is_signed(request: Request) -> bool:
+    """Tell whether AWS's signature stands in the request's header or URL: it holds for this very body.
+
+    "AWS4-HMAC-SHA256" and "AWS4-ECDSA-P256-SHA256" of Signature Version 4, in botocore's `auth`; API keys of Bedrock
+    are bearer tokens, which sign nothing.
+    """
+    scheme = request.headers.get("authorization", "").lstrip().lower()
+    return scheme.startswith("aws4-") or any(key.lower() == "x-amz-signature" for key in request.query)
