@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,6 +28,7 @@ from tests.budget.samples import NOON_MS, Clock, charges, entry, settlement
 
 ROOT = Path(__file__).parents[2]
 DAILY = Cap("daily", 1_000, "day")
+LOOK = "llmcap_addon.budget.stores.redis.LOOK_S"
 LIMITS = "llmcap_addon.budget.stores.redis.OPERATION_S"
 
 
@@ -316,7 +317,7 @@ async def test_killed_redis_refuses_and_goes_on_when_it_is_back(own_server: Redi
         assert await standing(store) == (27, 0)
         assert len(await store.rows()) == 2
     own_server.kill()
-    with pytest.raises(StoreError, match="can't be reached"):
+    with pytest.raises(StoreError, match="can't be reached; see that Redis runs there, then start LLMCap again"):
         open_store(own_server.url(), Clock())
 
 
@@ -416,6 +417,181 @@ def test_redis_that_evicts_is_refused(own_server: RedisServer) -> None:
         client.config_set("maxmemory", 10_000_000)
         with pytest.raises(StoreError, match=r"maxmemory-policy allkeys-lru.*CONFIG SET maxmemory-policy noeviction"):
             open_store(own_server.url(), Clock())
+
+
+async def test_redis_that_begins_to_evict_takes_no_more_calls(own_server: RedisServer) -> None:
+    """An eviction policy switched on meanwhile is seen by the next heartbeat and by admissions themselves; what was
+    spent still gets in, and when it is switched off all goes on."""
+    told = r"it evicts keys .*maxmemory-policy allkeys-lru.*CONFIG SET maxmemory-policy noeviction"
+    async with opened(own_server.url()) as store:
+        call, other = entry(), entry()
+        for one in (call, other):
+            await store.reserve(one, charges([DAILY], one), 100)
+        with own_server.client() as client:
+            client.config_set("maxmemory", 50_000_000)
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            with pytest.raises(StoreError, match=told):
+                await store.heartbeat(NOON_MS)
+            for _ in range(2):
+                refused = await asyncio.gather(
+                    *(store.reserve(entry(), charges([DAILY], call), 10) for _ in range(3)),
+                    store.extend(call.id, charges([DAILY], call), 10, 1),
+                    return_exceptions=True,
+                )
+                assert [type(one) for one in refused] == [StoreError] * 4
+                assert all("it evicts keys" in str(one) for one in refused)
+            assert await store.settle(call.id, settlement(60))
+            assert await store.void(other.id, NOON_MS, 503, "overloaded")
+            assert await standing(store) == (60, 0)
+            client.config_set("maxmemory-policy", "noeviction")
+        await fill(store)  # at once
+        assert await store.heartbeat(NOON_MS) == 0
+        assert await standing(store) == (67, 0)
+
+
+async def test_admissions_look_by_themselves(own_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between heartbeats too: within a second an admission has Redis look."""
+    monkeypatch.setattr(LOOK, 0.0)
+    async with opened(own_server.url()) as store:
+        await fill(store)
+        with own_server.client() as client:
+            client.config_set("maxmemory-policy", "volatile-ttl")
+            await fill(store)  # without a limit nothing is ever evicted
+            client.config_set("maxmemory", 50_000_000)
+            with pytest.raises(StoreError, match="it evicts keys"):
+                await fill(store)
+            client.config_set("maxmemory", 0)
+        await fill(store)
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+async def test_a_balance_that_was_thrown_away_is_made_again(
+    redis_server: RedisServer, prefix: str, meanwhile: bool
+) -> None:
+    """What was spent and is reserved still counts when the balance's key is gone, also if calls have ended since."""
+    caps = [DAILY, Cap("codex", 900, "ever", (("client", "codex"),))]
+    async with opened(redis_server.url(prefix)) as store:
+        call, other = entry(), entry(client="other")
+        await fill(store, 500)
+        for one in (call, other):
+            assert isinstance(await store.reserve(one, charges(caps, one), 200), Reserved)
+        with redis_server.client() as client:
+            client.delete(*client.keys(f"{{{prefix}}}:balance:*"))
+            if meanwhile:
+                assert await store.settle(call.id, settlement(150))
+                assert isinstance(
+                    await store.reserve(entry(), [], 10), Reserved
+                )  # counts in neither, for nobody asks for them
+            held = 850 if meanwhile else 900
+            late = entry()
+            assert isinstance(await store.reserve(late, charges([DAILY], late), 1_001 - held - 10 * meanwhile), Short)
+            posted, pending = await standing(store)
+            assert posted + pending == held + 10 * meanwhile
+        if not meanwhile:
+            assert await store.settle(call.id, settlement(150))
+        assert await store.settle(other.id, settlement(200))
+        codex = caps[1]
+        assert await standing(store) == (850, 10 * meanwhile)
+        assert await standing(store, codex) == (650, 10 * meanwhile)
+        assert [balance.posted for balance in await store.seen(codex.key, "ever:0")] in ([650], [])
+
+
+@pytest.mark.parametrize("gone", ["rows", "row", "live", "charged"])
+async def test_a_ledger_whose_rows_were_thrown_away_takes_no_more_money(
+    redis_server: RedisServer, prefix: str, gone: str
+) -> None:
+    """Where it can't be told any more what was spent, it is refused, at the next start too; nothing counts as 0."""
+    told = r"keys of it are missing, evicted or deleted.*restore it from a backup, or begin a new one: add \?prefix="
+    caps = [DAILY, Cap("run", 1_000, "run")]
+    async with opened(redis_server.url(prefix)) as store:
+        call = entry()
+        await fill(store, 500)
+        await store.reserve(call, charges(caps, call), 100)
+        with redis_server.client() as client:
+            base = f"{{{prefix}}}:"
+            key = {"rows": "rows", "row": f"row:{call.id}", "live": "live:", "charged": f"charged:{call.id}"}[gone]
+            assert client.delete(base + key) == 1
+        late = entry()
+        new = charges([*caps, Cap("new", 5_000, "ever")], late)
+        touching: Any = store.settle(call.id, settlement(50)) if gone == "charged" else store.reserve(late, new, 100)
+        with pytest.raises(StoreError, match=told):
+            await touching
+        if gone == "row":
+            for work in (store.settle(call.id, settlement(50)), store.extend(call.id, new, 5, 1), store.rows()):
+                with pytest.raises(StoreError, match=told):
+                    await work
+        assert await standing(store) == (500, 100)  # what it held stays reserved
+
+
+async def test_a_ledger_whose_first_key_was_thrown_away_is_not_begun_anew(
+    redis_server: RedisServer, prefix: str
+) -> None:
+    """Without the key that names it, but with others of it there, neither a running LLMCap nor a start takes money."""
+    store = open_store(redis_server.url(prefix), Clock())
+    await fill(store)
+    with redis_server.client() as client:
+        client.delete(f"{{{prefix}}}:meta")
+    with pytest.raises(StoreError, match="emptied or replaced"):
+        await fill(store)
+    with pytest.raises(StoreError, match="keys of it are missing"):
+        open_store(redis_server.url(prefix), Clock())
+    with pytest.raises(StoreError, match="emptied or replaced"):
+        await store.close()
+
+
+@pytest.mark.parametrize("policy", ["allkeys-random", "allkeys-lru", "allkeys-lfu"])
+async def test_no_cap_is_passed_while_redis_evicts(
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """Also when nobody looks: whatever keys a full Redis throws away, more than the limit is never given out."""
+    monkeypatch.setattr(LOOK, 1e9)
+    cap = Cap("purse", 1_000, "ever")
+    store = open_store(own_server.url(), Clock())
+    spent = 0
+
+    async def spend(count: int) -> None:
+        nonlocal spent
+        for _ in range(count):
+            call = entry(model="m" * 500)
+            if isinstance(await store.reserve(call, charges([cap], call), 1), Short):
+                return
+            spent += 1
+            with suppress(StoreError):
+                await store.settle(call.id, settlement(1))
+
+    await spend(500)
+    with own_server.client() as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 20_000)
+        client.config_set("maxmemory-policy", policy)
+        for _ in range(1_500):
+            with suppress(StoreError):
+                await spend(1)
+        assert client.info("stats")["evicted_keys"] > 0
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+    with suppress(StoreError):
+        await spend(1_001)
+    assert spent <= 1_000
+    with suppress(StoreError):
+        await store.close()
+
+
+async def test_one_trouble_is_told_in_one_way(own_server: RedisServer) -> None:
+    """A full Redis is the same line for every operation: no script's digest is in it."""
+    async with opened(own_server.url()) as store:
+        call = entry()
+        await store.reserve(call, charges([DAILY], call), 100)
+        with own_server.client() as client:
+            client.config_set("maxmemory", 100_000)
+            outcomes = await asyncio.gather(
+                store.reserve(entry(), [], 10),
+                store.extend(call.id, [], 10, 1),
+                store.record_refusal(entry(), ["daily"], "spent"),
+                return_exceptions=True,
+            )
+            client.config_set("maxmemory", 0)
+        assert len({str(outcome) for outcome in outcomes}) == 1
+        assert "script" not in str(outcomes[0])
 
 
 def test_redis_without_append_only_file_is_told_once(

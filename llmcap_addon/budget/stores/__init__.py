@@ -10,7 +10,8 @@ from platformdirs import user_state_path
 
 from llmcap_addon.budget.ledger import Store
 from llmcap_addon.budget.stores.redis_url import FORMS, is_redis, read_redis_url
-from llmcap_addon.errors import ConfigError
+from llmcap_addon.budget.stores.text import at_the_start
+from llmcap_addon.errors import ConfigError, StoreError
 
 DEFAULT_URL = "sqlite"
 """The ledger in the user's state folder."""
@@ -41,11 +42,14 @@ def open_store(url: str, clock: Callable[[], int], owner: str = "") -> Store:
     """
     if fault := fault_of(url):
         raise ConfigError(f"store: found {fault[0]}; allowed: {fault[1]}")
-    if is_redis(url):
-        return _open_redis(url, clock, owner or uuid4().hex)
-    from llmcap_addon.budget.stores.sqlite import SqliteStore
+    try:
+        if is_redis(url):
+            return _open_redis(url, clock, owner or uuid4().hex)
+        from llmcap_addon.budget.stores.sqlite import SqliteStore
 
-    return SqliteStore(store_path(url), owner or uuid4().hex, clock, own_folder=url == DEFAULT_URL)
+        return SqliteStore(store_path(url), owner or uuid4().hex, clock, own_folder=url == DEFAULT_URL)
+    except StoreError as error:
+        raise at_the_start(error) from error
 
 
 def store_path(url: str) -> Path:

@@ -10,6 +10,7 @@ from json import loads
 from pathlib import Path
 
 from llmcap_addon.budget.matching import any_matches
+from llmcap_addon.budget.stores.text import GOES_ON
 from llmcap_addon.errors import StoreError
 from llmcap_addon.keep import keep_file, keep_folder
 
@@ -25,13 +26,13 @@ _POLL_S = 0.01
 
 _ELSEWHERE = "or set store: to another path"
 _ADVICE = {
-    sqlite3.SQLITE_FULL: "the disk is full; free some space, the ledger goes on by itself",
+    sqlite3.SQLITE_FULL: f"the disk is full; free some space, {GOES_ON}",
     sqlite3.SQLITE_BUSY: f"another process has locked it for more than {BUSY_S:g} s; end that process",
     sqlite3.SQLITE_LOCKED: f"another process has locked it for more than {BUSY_S:g} s; end that process",
     sqlite3.SQLITE_READONLY: f"it is read-only; give yourself the right to write it and its folder, {_ELSEWHERE}",
     sqlite3.SQLITE_PERM: f"it is not yours to open; change its owner, {_ELSEWHERE}",
     sqlite3.SQLITE_CANTOPEN: f"it can't be opened; see that its folder exists and is yours, {_ELSEWHERE}",
-    sqlite3.SQLITE_IOERR: "the disk failed or is full; see to the disk, the ledger goes on by itself",
+    sqlite3.SQLITE_IOERR: f"the disk failed or is full; see to the disk, {GOES_ON}",
     sqlite3.SQLITE_CORRUPT: "it is damaged; move it away (with its -wal and -shm) to begin a new one, or restore it",
     sqlite3.SQLITE_NOTADB: f"it is not a SQLite file; move it away to begin a new ledger, {_ELSEWHERE}",
 }

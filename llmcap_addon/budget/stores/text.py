@@ -1,8 +1,18 @@
-"""Text that every store can hold."""
+"""Text: what every store can hold, and what all of them say."""
 
 from __future__ import annotations
+
+from llmcap_addon.errors import StoreError
+
+GOES_ON = "the ledger goes on by itself"
+"""Said where a running LLMCap needs nothing more than that the cause is removed."""
 
 
 def text(value: str) -> str:
     """Without lone surrogates, which no UTF-8 can hold: a call must not stay unsettled for a strange name."""
     return value.encode("utf-8", "replace").decode()
+
+
+def at_the_start(error: StoreError) -> StoreError:
+    """Word a failure for a LLMCap that ends by it."""
+    return StoreError(str(error).replace(GOES_ON, "then start LLMCap again"))

@@ -1,7 +1,13 @@
 -- Pending → pending, with more; gives what was granted.
 local wanted, at_least = amount(ask.amount), amount(ask.at_least)
+local policy = evicts()
+if policy then
+    return {'evicts', policy}
+end
+need_rows()
 local row = BASE .. 'row:' .. ask.id
 local found = redis.call('HMGET', row, 'state', 'reserved')
+need_row(ask.id, found[1])
 if found[1] ~= 'pending' then
     return {'granted', '0'}
 end

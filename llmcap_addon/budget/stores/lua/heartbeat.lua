@@ -25,4 +25,4 @@ if now >= grace then
     end
 end
 redis.call('ZADD', BASE .. 'owners', plain(now + lease), ask.owner)
-return {'expired', count}
+return {'expired', count, evicts() or ''}

@@ -1,7 +1,8 @@
 -- What all scripts share; each is sent to Redis with this text before its own.
 --
 -- KEYS[1] is "{prefix}:meta", ARGV[1] a JSON object `ask`. The braces put all keys into one slot of a cluster:
---   meta             hash: id of the ledger, schema, seq (number of the newest row), beat and grace (see heartbeat.lua)
+--   meta             hash: id of the ledger, schema, seq (number of the newest row), undone (how many rows were taken
+--                    away again), live:RUN (how many members that set has), beat and grace (see heartbeat.lua)
 --   row:ID           hash: one call; state is pending, posted, voided, expired, refused, or undone (see undo.lua)
 --   charged:ID       the balances that a pending or expired row counts in: ids, with blanks between
 --   rows             sorted set: "SEQ:ID" of all rows, by the start of their calls
@@ -14,12 +15,20 @@
 -- Amounts are decimal strings of nano-dollars. They are added by HINCRBY, in 64-bit integers, and compared as Lua's
 -- doubles, which are exact up to 2^53. A script that fails has changed nothing: Redis takes the first write of a script
 -- or none, so that writes follow only after everything is checked.
+--
+-- A Redis that evicts throws single keys away. Of a ledger that has lost some, all that can be told to be still right
+-- is used: a balance is made again from the rows, and where rows are missing too, a script fails with "LLMCAP LOST".
 
 local MOST = 9007199254740991
 local SCHEMA = '1'
 local BASE = string.sub(KEYS[1], 1, -5)
 
 local ask = cjson.decode(ARGV[1])
+local meta = redis.call('HMGET', KEYS[1], 'id', 'schema', 'seq', 'undone')
+
+local function lost(what)
+    error('LLMCAP LOST ' .. what)
+end
 
 local function plain(number)
     return string.format('%.0f', number)
@@ -150,8 +159,16 @@ local function written(sum)
     return plain(sum.large) .. string.format('%09.0f', sum.small)
 end
 
+-- Whether the list of all rows is as long as it was made.
+local function need_rows()
+    if redis.call('ZCARD', BASE .. 'rows') < tonumber(meta[3]) - tonumber(meta[4] or 0) then
+        lost('rows')
+    end
+end
+
 -- What the rows that a charge counts have posted and pending, and which of them can still change that.
 local function sum_rows(charge)
+    need_rows()
     local posted, pending = {large = 0, small = 0}, {large = 0, small = 0}
     local open = {}
     local globs = cjson.decode(charge.globs)
@@ -170,7 +187,9 @@ local function sum_rows(charge)
             for at, label in ipairs(wanted) do
                 labels[label] = row[at + 3]
             end
-            -- (an undone reservation is no member, so every member has its row)
+            if not row[1] then -- (an undone reservation is no member, so every member had its row)
+                lost('row')
+            end
             if matches(globs, labels) then
                 add(posted, tonumber(row[2]))
                 add(pending, tonumber(row[3]))
@@ -197,23 +216,34 @@ local function make_balance(charge)
     redis.call('HSET', BASE .. 'balance:' .. charge.id, 'cap', charge.cap, 'key', charge.key, 'scope', charge.scope,
         'period', charge.period, 'starts', charge.starts, 'resets', charge.resets, 'match', charge.match,
         'globs', charge.globs, 'posted', posted, 'pending', pending)
-    redis.call('ZADD', BASE .. 'live:' .. charge.run, charge.resets, charge.id)
+    local added = redis.call('ZADD', BASE .. 'live:' .. charge.run, charge.resets, charge.id)
+    redis.call('HINCRBY', KEYS[1], 'live:' .. charge.run, added)
     redis.call('SADD', BASE .. 'seen:' .. charge.period_id, charge.id)
     for _, id in ipairs(open) do
-        redis.call('APPEND', BASE .. 'charged:' .. id, ' ' .. charge.id)
-        local caps = read_caps(BASE .. 'row:' .. id)
-        caps[#caps + 1] = charge.cap
-        write_caps(BASE .. 'row:' .. id, caps)
+        -- (a balance that was lost stands in its rows already)
+        if not string.find(redis.call('GET', BASE .. 'charged:' .. id) or '', charge.id, 1, true) then
+            redis.call('APPEND', BASE .. 'charged:' .. id, ' ' .. charge.id)
+            local caps = read_caps(BASE .. 'row:' .. id)
+            caps[#caps + 1] = charge.cap
+            write_caps(BASE .. 'row:' .. id, caps)
+        end
     end
     return posted, pending
+end
+
+-- How a balance stands; nothing when it is not there, or only what was moved since it was lost.
+local function read_balance(id)
+    local found = redis.call('HMGET', BASE .. 'balance:' .. id, 'posted', 'pending', 'starts')
+    if found[3] then
+        return found[1], found[2]
+    end
 end
 
 -- The charges' balances, made where they are not there yet.
 local function hold(charges)
     local held = {}
     for at, charge in ipairs(charges) do
-        local found = redis.call('HMGET', BASE .. 'balance:' .. charge.id, 'posted', 'pending')
-        local posted, pending = found[1], found[2]
+        local posted, pending = read_balance(charge.id)
         if not posted then
             posted, pending = make_balance(charge)
         end
@@ -230,10 +260,15 @@ local function find_others(held, labels, started)
     end
     local runs = labels.run == '' and {''} or {'', labels.run}
     for _, run in ipairs(runs) do
+        local live = redis.call('HGET', KEYS[1], 'live:' .. run)
+        if live and redis.call('ZCARD', BASE .. 'live:' .. run) < tonumber(live) then
+            lost('live')
+        end
         for _, id in ipairs(redis.call('ZRANGEBYSCORE', BASE .. 'live:' .. run, '(' .. started, '+inf')) do
             if not own[id] then
                 local found = redis.call('HMGET', BASE .. 'balance:' .. id, 'starts', 'globs')
-                if tonumber(found[1]) <= tonumber(started) and matches(cjson.decode(found[2]), labels) then
+                -- (one that was lost is made again from the rows when it is next asked for)
+                if found[1] and tonumber(found[1]) <= tonumber(started) and matches(cjson.decode(found[2]), labels) then
                     others[#others + 1] = id
                 end
             end
@@ -274,10 +309,21 @@ end
 
 local function charged(id)
     local ids = {}
-    for one in string.gmatch(redis.call('GET', BASE .. 'charged:' .. id) or '', '%S+') do
+    local written = redis.call('GET', BASE .. 'charged:' .. id)
+    if not written then
+        lost('charged')
+    end
+    for one in string.gmatch(written, '%S+') do
         ids[#ids + 1] = one
     end
     return ids
+end
+
+-- Raises for a call whose row was lost while it held money; `state` is its row's.
+local function need_row(id, state)
+    if not state and redis.call('EXISTS', BASE .. 'charged:' .. id) == 1 then
+        lost('row')
+    end
 end
 
 local function keep_lease()
@@ -337,8 +383,9 @@ end
 -- Ends a row. The SREM comes first: on a full server Redis lets a script go on that has begun with a write which needs
 -- no memory, and what a call cost must get in.
 local function finish(id, owner, state, cost, marks, ended, posted, pending)
+    local ids = charged(id)
     redis.call('SREM', BASE .. 'pending:' .. owner, id)
-    move(charged(id), posted, pending)
+    move(ids, posted, pending)
     redis.call('HSET', BASE .. 'row:' .. id, 'state', state, 'reserved', '0', 'cost', cost, 'marks', joined(marks),
         'settled', ended.settled, 'usage', ended.usage, 'status', ended.status, 'response_model', ended.model,
         'note', ended.note)
@@ -350,6 +397,7 @@ end
 local function settle(id, settlement)
     local found = redis.call('HMGET', BASE .. 'row:' .. id, 'state', 'reserved', 'cost', 'marks', 'owner')
     local state = found[1]
+    need_row(id, state)
     if state ~= 'pending' and state ~= 'expired' then
         return 0
     end
@@ -371,26 +419,43 @@ local function settle(id, settlement)
     return 1
 end
 
+-- Rows that were lost, or what they counted in, stay as they are: what they hold stays reserved.
 local function expire(owner, settled)
     local ids = redis.call('SMEMBERS', BASE .. 'pending:' .. owner)
     for _, id in ipairs(ids) do
         local found = redis.call('HMGET', BASE .. 'row:' .. id, 'reserved', 'marks')
-        local marks = words(found[2])
-        marks.expired, marks.estimated = true, true
-        local ended = {settled = settled, usage = '{}', status = '0', model = '',
-            note = 'its process ended before it was settled'}
-        finish(id, owner, 'expired', found[1], marks, ended, found[1], less(found[1]))
+        if found[1] and redis.call('EXISTS', BASE .. 'charged:' .. id) == 1 then
+            local marks = words(found[2])
+            marks.expired, marks.estimated = true, true
+            local ended = {settled = settled, usage = '{}', status = '0', model = '',
+                note = 'its process ended before it was settled'}
+            finish(id, owner, 'expired', found[1], marks, ended, found[1], less(found[1]))
+        end
     end
     redis.call('ZREM', BASE .. 'owners', owner)
     return #ids
 end
 
+-- ── does Redis keep what it is given? ──
+
+-- The policy by which Redis throws keys away when it is full; nothing when it throws none, or may not be asked. Takes
+-- 20 us, so `ask.look` is set once in a while only.
+local function evicts()
+    local told = ask.look and redis.pcall('INFO', 'memory')
+    if type(told) ~= 'string' then
+        return nil
+    end
+    local policy = string.match(told, 'maxmemory_policy:([%w-]+)')
+    if policy and policy ~= 'noeviction' and not string.find(told, 'maxmemory:0%s') then
+        return policy
+    end
+end
+
 -- ── is it still the ledger that was opened? ──
 
-local kept = redis.call('HMGET', KEYS[1], 'id', 'schema')
-if kept[1] ~= ask.ledger then
+if meta[1] ~= ask.ledger then
     return {'replaced'}
 end
-if kept[2] ~= SCHEMA then
-    return {'schema', kept[2] or ''}
+if meta[2] ~= SCHEMA then
+    return {'schema', meta[2] or ''}
 end

@@ -1,5 +1,10 @@
 -- – → pending, if it fits everywhere.
 local wanted = amount(ask.amount)
+local policy = evicts()
+if policy then
+    return {'evicts', policy}
+end
+need_rows()
 local state = redis.call('HGET', BASE .. 'row:' .. ask.entry.id, 'state')
 if state and state ~= 'pending' then
     return {'ended', state}

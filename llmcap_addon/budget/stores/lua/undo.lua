@@ -4,6 +4,7 @@
 -- lets no reservation in. It is no row: it isn't listed, and what is posted or refused under this id takes its place.
 local row = BASE .. 'row:' .. ask.id
 local found = redis.call('HMGET', row, 'state', 'reserved', 'owner', 'started')
+need_row(ask.id, found[1])
 if not found[1] then
     redis.call('HSET', row, 'state', 'undone')
     redis.call('PEXPIRE', row, ask.keep_ms)
@@ -12,10 +13,11 @@ end
 if found[1] ~= 'pending' then
     return {'ended', 0}
 end
+local ids = charged(ask.id)
 redis.call('SREM', BASE .. 'pending:' .. found[3], ask.id)
-move(charged(ask.id), '0', less(found[2]))
+move(ids, '0', less(found[2]))
 local seq = redis.call('HGET', row, 'seq')
-redis.call('ZREM', BASE .. 'rows', seq .. ':' .. ask.id)
+redis.call('HINCRBY', KEYS[1], 'undone', redis.call('ZREM', BASE .. 'rows', seq .. ':' .. ask.id))
 redis.call('DEL', BASE .. 'charged:' .. ask.id, row)
 redis.call('HSET', row, 'state', 'undone')
 redis.call('PEXPIRE', row, ask.keep_ms)

@@ -1,5 +1,6 @@
 -- Pending → voided.
 local found = redis.call('HMGET', BASE .. 'row:' .. ask.id, 'state', 'reserved', 'marks', 'owner')
+need_row(ask.id, found[1])
 if found[1] ~= 'pending' then
     return {'ended', 0}
 end
