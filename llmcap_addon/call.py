@@ -46,6 +46,8 @@ class Content:
     media: tuple[Media, ...] = ()
     opaque: bool = False
     """True when some input is not in the body (a file id, a URL, a stored conversation)."""
+    known_tokens: int = 0
+    """Input that is not in the body either, but whose tokens are known from above (an earlier response's)."""
     server_turns: int = 0
     """Further passes over the input that server-side tools may cause; 0 without such tools."""
     web_searches: int = 0

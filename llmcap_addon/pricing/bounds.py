@@ -60,7 +60,7 @@ def input_bound(call: Call, limits: Limits, rung: Rung, tokenizer: Tokenizer) ->
     if rung == "counted":
         count = sum(map(tokenizer.count, content.texts))
         text = min(text, factor(call.provider, call.model).times(count))
-    bound = text + _around(call) + _overhead(content)
+    bound = text + content.known_tokens + _around(call) + _overhead(content)
     bound += sum(media_tokens(call.provider, call.model, part) for part in content.media)
     if content.server_turns:
         turns = content.server_turns

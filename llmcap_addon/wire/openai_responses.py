@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Reading, Terms
+from llmcap_addon.usage import Reading, Terms, Usage
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.openai_common import (
     ErrorMeter,
@@ -22,8 +22,9 @@ from llmcap_addon.wire.openai_common import (
 )
 from llmcap_addon.wire.openai_input import add_content, add_item
 from llmcap_addon.wire.openai_responses_meter import ResponsesBodyMeter, ResponsesStreamMeter
-from llmcap_addon.wire.openai_responses_reader import ResponsesReader
+from llmcap_addon.wire.openai_responses_reader import Remember, ResponsesReader
 from llmcap_addon.wire.replies import event_bytes
+from llmcap_addon.wire.seen import Seen
 from llmcap_addon.wire.sse import SseMeter
 from llmcap_addon.wire.text import (
     ContentBuilder,
@@ -53,17 +54,24 @@ class ResponsesDialect:
 
     name = "openai.responses"
 
+    def __init__(self, seen: Seen | None = None) -> None:
+        self._seen = seen or Seen()
+
     def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
-        body = load_json(request.body)
+        return self.call_of(load_json(request.body), request, target, client)
+
+    def call_of(self, body: JsonObject, request: Request, target: Target, client: str) -> Call:
+        """Understand a request whose JSON has been read; raises UnreadableRequest."""
         if boolean(body, "background"):
             raise UnreadableRequest(
                 "background responses are not metered yet, their usage comes later; "
                 "send it without `background`, or streamed"
             )
-        model = model_name(body, target)
+        model = model_name(body)
         builder = ContentBuilder()
         _add_input(builder, body)
+        self._add_previous(builder, body.get("previous_response_id"), request.host, model)
         _add_tools(builder, body, target.provider)
         return Call(
             dialect=self.name,
@@ -79,6 +87,27 @@ class ResponsesDialect:
             client=client,
         )
 
+    def _add_previous(self, builder: ContentBuilder, response_id: object, host: str, model: str) -> None:
+        if response_id is None:
+            return
+        known = self._seen.tokens(host, response_id, model)
+        if known is None:
+            builder.opaque = True
+        else:
+            builder.known_tokens += known
+
+    def remembers(self, call: Call) -> Remember:
+        """Make what notes how long the conversation is that ends with a response to this call."""
+
+        def remember(response: JsonObject, usage: Usage) -> None:
+            output = response.get("output")
+            items = len(output) if isinstance(output, list) else 0
+            # Without any input billed its length is not told (a prewarm need not be billed).
+            tokens = usage.input_tokens + usage.output_tokens if usage.input_tokens else 0
+            self._seen.note(call.host, response.get("id"), call.model, tokens, items)
+
+        return remember
+
     def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
         """Limit the answer; a stream's last event reports its usage unasked."""
         if max_output_tokens is None or not call.editable:
@@ -90,8 +119,8 @@ class ResponsesDialect:
         if head.status >= 400:
             return ErrorMeter(call.provider)
         if is_event_stream(head.content_type, streamed=call.streamed):
-            return ResponsesStreamMeter(count, call.provider)
-        return ResponsesBodyMeter(count, call.provider)
+            return ResponsesStreamMeter(count, call.provider, self.remembers(call))
+        return ResponsesBodyMeter(count, call.provider, self.remembers(call))
 
     def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
         """Shape a refusal."""
@@ -148,7 +177,7 @@ def _add_input(builder: ContentBuilder, body: JsonObject) -> None:
         elif given is not None:
             builder.messages += 1
             add_content(builder, given)
-    if any(body.get(key) is not None for key in ("previous_response_id", "conversation", "prompt")):
+    if any(body.get(key) is not None for key in ("conversation", "prompt")):
         builder.opaque = True
     if mapping(body.get("text")).get("format") is not None:
         builder.add_tools(mapping(body["text"])["format"])

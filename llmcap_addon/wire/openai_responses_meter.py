@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.meters import BodyMeter
-from llmcap_addon.wire.openai_responses_reader import ResponsesReader, count_item, take_response_usage
+from llmcap_addon.wire.openai_responses_reader import Remember, ResponsesReader, count_item, take_response_usage
 from llmcap_addon.wire.openai_usage import record_head
 from llmcap_addon.wire.sse import Event, SseMeter
 from llmcap_addon.wire.text import parse_object
@@ -13,9 +13,9 @@ from llmcap_addon.wire.text import parse_object
 class ResponsesStreamMeter(SseMeter):
     """Reads an event stream."""
 
-    def __init__(self, count: CountTokens, provider: str = "") -> None:
+    def __init__(self, count: CountTokens, provider: str = "", remember: Remember | None = None) -> None:
         super().__init__()
-        self.read = ResponsesReader(self.reading, count, provider)
+        self.read = ResponsesReader(self.reading, count, provider, remember)
         self._understood = False
 
     def on_event(self, event: Event) -> bool:
@@ -49,8 +49,9 @@ class ResponsesStreamMeter(SseMeter):
 class ResponsesBodyMeter(BodyMeter):
     """Reads a whole response."""
 
-    def __init__(self, count: CountTokens, provider: str = "") -> None:
+    def __init__(self, count: CountTokens, provider: str = "", remember: Remember | None = None) -> None:
         super().__init__()
+        self._remember = remember
         self._provider = provider
         self._count = count
 
@@ -62,7 +63,7 @@ class ResponsesBodyMeter(BodyMeter):
         output = payload.get("output")
         if isinstance(output, list):
             self.reading.counted_output_tokens = sum(count_item(item, self._text) for item in output)
-        take_response_usage(self.reading, payload, 0, self._provider)
+        take_response_usage(self.reading, payload, 0, self._provider, self._remember)
         if self.reading.usage is None and not isinstance(output, list) and not self.reading.failed:
             self.mark_unreadable("the answer holds neither usage nor output")
 

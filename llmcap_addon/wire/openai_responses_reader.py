@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llmcap_addon.usage import Reading
+from llmcap_addon.usage import Reading, Usage
 from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.openai_common import AUDIO_BYTES_PER_TOKEN, output_strings
@@ -19,10 +19,16 @@ MAX_ITEMS = 10_000
 """Output items whose deltas are kept apart; no answer has nearly as many."""
 
 
+type Remember = Callable[[JsonObject, Usage], None]
+"""Takes a response that has ended, and the usage it reported."""
+
+
 class ResponsesReader:
     """Reads the events of one response by their type; the last one holds the whole response with its usage."""
 
-    def __init__(self, reading: Reading, count: CountTokens, provider: str = "") -> None:
+    def __init__(
+        self, reading: Reading, count: CountTokens, provider: str = "", remember: Remember | None = None
+    ) -> None:
         self.reading = reading
         self.response_id = ""
         self.created_at = 0
@@ -30,6 +36,7 @@ class ResponsesReader:
         """Of the last event; −1 before the first."""
         self._provider = provider
         self._count = count
+        self._remember_end = remember
         self._streamed_items: set[object] = set()
         self._searches = 0
 
@@ -80,7 +87,7 @@ class ResponsesReader:
     def _take_end(self, kind: str, response: JsonObject) -> None:
         if kind == "response.failed":
             self.reading.failed = True
-        take_response_usage(self.reading, response, self._searches, self._provider)
+        take_response_usage(self.reading, response, self._searches, self._provider, self._remember_end)
 
     def _written(self, kind: str, delta: object) -> int:
         if kind == "response.audio.delta" and isinstance(delta, str):
@@ -103,7 +110,13 @@ def count_item(item: object, count: Callable[[object], int]) -> int:
     return sum(count(text) for text in output_strings(shown))
 
 
-def take_response_usage(reading: Reading, response: JsonObject, counted_searches: int, provider: str = "") -> None:
+def take_response_usage(
+    reading: Reading,
+    response: JsonObject,
+    counted_searches: int,
+    provider: str = "",
+    remember: Remember | None = None,
+) -> None:
     """Read a whole response's usage, with the searches it reports, or else those among its items or events."""
     reported = mapping(mapping(response.get("tool_usage")).get("web_search")).get("num_requests")
     searches = max(counted_searches, searches_among(response.get("output")))
@@ -117,6 +130,8 @@ def take_response_usage(reading: Reading, response: JsonObject, counted_searches
         return
     if usage is not None:
         record_usage(reading, usage, final=True, billed=billed_amount(provider, response.get("usage")))
+        if remember is not None:
+            remember(response, usage)
 
 
 def searches_among(output: object) -> int:

@@ -127,6 +127,7 @@ class ContentBuilder:
         self.blocks = 0
         self.provider_tools = 0
         self.opaque = False
+        self.known_tokens = 0
         self.server_turns = 0
         self.web_searches = 0
         self._texts: list[str] = []
@@ -176,6 +177,7 @@ class ContentBuilder:
             provider_tools=self.provider_tools,
             media=tuple(self._media),
             opaque=self.opaque,
+            known_tokens=self.known_tokens,
             server_turns=self.server_turns,
             web_searches=self.web_searches,
         )

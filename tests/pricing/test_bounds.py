@@ -54,6 +54,12 @@ def test_what_the_body_does_not_show_is_bounded_by_the_window() -> None:
     assert bound(Content(opaque=True), Limits()) == bounds.DEFAULT_CONTEXT_TOKENS
 
 
+def test_input_of_known_length_counts_as_such() -> None:
+    """A conversation that an earlier response was billed for is as long as that, on both rungs, within the window."""
+    assert bound(Content(known_tokens=5_000)) == bound(Content(known_tokens=5_000), rung="counted") == 5_000 + 64
+    assert bound(Content(known_tokens=500_000), Limits(128_000)) == 128_000
+
+
 def test_counting_tightens_the_bound_of_text() -> None:
     """English has about 4.5 bytes a token: the second rung is far below the first, and above the true count."""
     text = "A capped tool spends what the cap allows and not a cent more. " * 100
