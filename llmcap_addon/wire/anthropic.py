@@ -51,7 +51,7 @@ class AnthropicMessages:
     def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         body = load_json(request.body)
-        model = string(body, "model")
+        model = target.model_of(string(body, "model"))
         if not model:
             raise UnreadableRequest("model is missing")
         _refuse_other_models(body)
