@@ -14,6 +14,7 @@ from llmcap_addon.wire.hosts import Place
 CHAT = "openai.chat"
 RESPONSES = "openai.responses"
 EMBEDDINGS = "openai.embeddings"
+COMPLETIONS = "openai.completions"
 MESSAGES = "anthropic.messages"
 GENERATE = "google.generate"
 
@@ -53,6 +54,8 @@ METERED = (
     Endpoint("openai", f"{_AZURE}/chat/completions", CHAT, "openai.types.chat.ChatCompletion"),
     Endpoint("openai", f"{_AZURE}/responses", RESPONSES, "openai.types.responses.Response"),
     Endpoint("openai", f"{_AZURE}/embeddings", EMBEDDINGS, "openai.types.CreateEmbeddingResponse"),
+    Endpoint("openai", "/fim/completions", COMPLETIONS, "mistralai.models.FIMCompletionResponse", only=("mistral",)),
+    Endpoint("openai", f"{_AZURE}/completions", COMPLETIONS, "openai.types.Completion", but=("mistral",)),
     # DeepSeek, Fireworks and OpenRouter speak Anthropic's dialect too.
     Endpoint("openai", "/messages", MESSAGES, "anthropic.types.Message", but=("openai",)),
     Endpoint("anthropic", "/messages", MESSAGES, "anthropic.types.Message"),

@@ -7,12 +7,11 @@ Shapes: the `openai` SDK's `embedding_create_params` and `create_embedding_respo
 from __future__ import annotations
 
 from llmcap_addon.call import Call
-from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_common import ErrorMeter, model_name, provider_of, refusal_response
-from llmcap_addon.wire.openai_input import add_content
+from llmcap_addon.wire.openai_input import add_texts
 from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage
 from llmcap_addon.wire.text import ContentBuilder, load_json, parse_object
 
@@ -26,7 +25,7 @@ class EmbeddingsDialect:
         """Understand a request; raises UnreadableRequest."""
         body = load_json(request.body)
         builder = ContentBuilder()
-        _add_input(builder, body.get("input"))
+        add_texts(builder, body.get("input"), "input")
         return Call(
             dialect=self.name,
             provider=target.provider,
@@ -56,29 +55,6 @@ class EmbeddingsDialect:
 
 
 EMBEDDINGS = EmbeddingsDialect()
-
-
-def _add_input(builder: ContentBuilder, given: object) -> None:
-    """Add a text, a list of texts, a list of tokens, or a list of lists of tokens."""
-    if isinstance(given, str):
-        builder.messages += 1
-        builder.add_text(given)
-        return
-    if not isinstance(given, list):
-        raise UnreadableRequest("input is neither a text nor a list")
-    if given and all(type(item) is int for item in given):
-        builder.messages += 1
-        builder.add_tokens(len(given))
-        return
-    for item in given:
-        if isinstance(item, list):
-            _add_input(builder, item)
-        elif isinstance(item, str):
-            builder.messages += 1
-            builder.add_text(item)
-        else:  # compatible hosts embed images and the like
-            builder.messages += 1
-            add_content(builder, item)
 
 
 class EmbeddingsMeter(BodyMeter):

@@ -6,6 +6,9 @@ hosts (`video_url`, `document_url`) beside them.
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
+from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.media import MediaKind, media_from_base64, media_from_data_url
 from llmcap_addon.wire.text import ContentBuilder, JsonObject
 
@@ -124,6 +127,31 @@ def _add_data(builder: ContentBuilder, data: object, kind: MediaKind) -> None:
         builder.opaque = True  # a file id or a URL instead
         return
     builder.add_media(media_from_data_url(data, kind) or media_from_base64(kind, data))
+
+
+def add_texts(builder: ContentBuilder, given: object, key: str) -> None:
+    """Add a text, a list of texts, a list of tokens, or a list of lists of tokens, each a message of its own.
+
+    Raises UnreadableRequest, naming the `key`, for anything else.
+    """
+    if isinstance(given, str):
+        builder.messages += 1
+        builder.add_text(given)
+        return
+    if not isinstance(given, list):
+        raise UnreadableRequest(f"{key} is neither a text nor a list")
+    for item in [given] if _is_tokens(given) else given:
+        builder.messages += 1
+        if isinstance(item, str):
+            builder.add_text(item)
+        elif _is_tokens(item):
+            builder.add_tokens(len(item))
+        else:  # compatible hosts embed images and the like
+            add_content(builder, item)
+
+
+def _is_tokens(given: object) -> TypeGuard[list[int]]:
+    return isinstance(given, list) and bool(given) and all(type(item) is int for item in given)
 
 
 def add_item(builder: ContentBuilder, item: object, *, stored: bool) -> None:

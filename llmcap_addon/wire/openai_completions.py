@@ -1,0 +1,95 @@
+"""Legacy completions, and Mistral's fill-in-the-middle, which is one with a chat's answer.
+
+Shapes: the `openai` SDK's `completion_create_params` and `completion`; the `mistralai` SDK's `FIMCompletionRequest`.
+"""
+
+from __future__ import annotations
+
+from llmcap_addon.call import Call
+from llmcap_addon.errors import UnreadableRequest
+from llmcap_addon.usage import Terms
+from llmcap_addon.wire.azure import error_meter, takes_stream_options
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
+from llmcap_addon.wire.openai_ask import COMPLETION_LIMITS, ask, must_ask
+from llmcap_addon.wire.openai_chat import CHAT, ChatBodyMeter, ChatStreamMeter
+from llmcap_addon.wire.openai_common import cache_write, hides_reasoning, is_event_stream, model_name
+from llmcap_addon.wire.openai_input import add_texts
+from llmcap_addon.wire.text import ContentBuilder, JsonObject, boolean, load_json, positive_int, string
+
+DEFAULT_TOKENS = 16
+"""`max_tokens` when unset, at OpenAI and Azure; others generate up to the model's own limit.
+https://platform.openai.com/docs/api-reference/completions/create#completions-create-max_tokens"""
+_HAVE_DEFAULT = frozenset({"openai", "azure"})
+
+
+class CompletionsDialect:
+    """`POST …/completions` and `…/fim/completions`."""
+
+    name = "openai.completions"
+
+    def parse(self, request: Request, target: Target, client: str) -> Call:
+        """Understand a request; raises UnreadableRequest.
+
+        Each prompt of a list is answered `n` times; with `best_of` more answers are made, and billed, than are shown.
+        """
+        body = load_json(request.body)
+        model = model_name(body, target)
+        builder = ContentBuilder()
+        prompts = _add_prompts(builder, body)
+        builder.add_text(string(body, "suffix"))
+        shown = positive_int(body, "n") or 1
+        made = max(shown, positive_int(body, "best_of") or 1)
+        limit = positive_int(body, "max_tokens", minimum=0)
+        if limit is None and target.provider in _HAVE_DEFAULT:
+            limit = DEFAULT_TOKENS
+        hides = made > shown or hides_reasoning(target.provider, model, body)
+        return Call(
+            dialect=self.name,
+            provider=target.provider,
+            host=request.host,
+            model=model,
+            streamed=boolean(body, "stream"),
+            content=builder.build(),
+            max_output_tokens=limit,
+            choices=prompts * made,
+            hidden_output_tokens=None if hides else 0,
+            cache_write=cache_write(request.body),
+            terms=Terms(service_tier=string(body, "service_tier").lower()),
+            takes_stream_options=takes_stream_options(request, target, body),
+            client=client,
+        )
+
+    def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
+        """Ask for the usage of a stream, and limit the answer; every other byte stays as it came."""
+        return ask(call, body, max_output_tokens, COMPLETION_LIMITS)
+
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
+        """Make the meter for a response."""
+        if head.status >= 400:
+            return error_meter(call, head)
+        if is_event_stream(head.content_type, streamed=call.streamed):
+            return ChatStreamMeter(call, count, drops_usage=call.editable and must_ask(call, body))
+        return ChatBodyMeter(call, count)
+
+    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
+        """Shape a refusal."""
+        return CHAT.refusal(call, request, refusal, status)
+
+    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
+        """End a stream as a chat's."""
+        return CHAT.cut(call, refusal, meter)
+
+
+COMPLETIONS = CompletionsDialect()
+
+
+def _add_prompts(builder: ContentBuilder, body: JsonObject) -> int:
+    """Add the prompts, and say how many there are; none at all is the beginning of a new document."""
+    given = body.get("prompt")
+    if given is None:
+        return 1
+    if isinstance(given, list) and any(not isinstance(item, str | list | int) for item in given):
+        raise UnreadableRequest("prompt is neither a text nor a list of texts or tokens")
+    before = builder.messages
+    add_texts(builder, given, "prompt")
+    return max(1, builder.messages - before)
