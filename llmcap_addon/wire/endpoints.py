@@ -17,6 +17,9 @@ EMBEDDINGS = "openai.embeddings"
 COMPLETIONS = "openai.completions"
 MESSAGES = "anthropic.messages"
 GENERATE = "google.generate"
+COHERE_CHAT = "cohere.chat"
+COHERE_EMBED = "cohere.embed"
+COHERE_RERANK = "cohere.rerank"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Endpoint:
     """The providers that have it; empty for all of the API."""
     but: tuple[str, ...] = ()
     """The providers that don't."""
+    shown: str = ""
+    """What people call the path, where its pattern does not read well."""
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -51,35 +56,50 @@ _AZURE = r"(?:/deployments/(?P<model>[^/]+)|/models|/projects/[^/]+/openai(?:/v\
 Foundry's /models, and its projects (`azure-ai-projects`); nowhere else is there anything of the kind."""
 
 METERED = (
-    Endpoint("openai", f"{_AZURE}/chat/completions", CHAT, "openai.types.chat.ChatCompletion"),
-    Endpoint("openai", f"{_AZURE}/responses", RESPONSES, "openai.types.responses.Response"),
-    Endpoint("openai", f"{_AZURE}/embeddings", EMBEDDINGS, "openai.types.CreateEmbeddingResponse"),
+    Endpoint(
+        "openai", f"{_AZURE}/chat/completions", CHAT, "openai.types.chat.ChatCompletion", shown="/chat/completions"
+    ),
+    Endpoint("openai", f"{_AZURE}/responses", RESPONSES, "openai.types.responses.Response", shown="/responses"),
+    Endpoint("openai", f"{_AZURE}/embeddings", EMBEDDINGS, "openai.types.CreateEmbeddingResponse", shown="/embeddings"),
     Endpoint("openai", "/fim/completions", COMPLETIONS, "mistralai.models.FIMCompletionResponse", only=("mistral",)),
     Endpoint("openai", f"{_AZURE}/completions", COMPLETIONS, "openai.types.Completion", but=("mistral",)),
-    # DeepSeek, Fireworks and OpenRouter speak Anthropic's dialect too.
+    Endpoint("openai", "/sonar", CHAT, "perplexity.types.StreamChunk", only=("perplexity",)),
+    # DeepSeek, Fireworks, OpenRouter and others speak Anthropic's dialect too.
     Endpoint("openai", "/messages", MESSAGES, "anthropic.types.Message", but=("openai",)),
     Endpoint("anthropic", "/messages", MESSAGES, "anthropic.types.Message"),
+    Endpoint("cohere", "/v2/chat", COHERE_CHAT, "cohere.V2ChatResponse"),
+    Endpoint("cohere", "/v[12]/embed", COHERE_EMBED, "cohere.EmbedByTypeResponse"),
+    Endpoint("cohere", "/v[12]/rerank", COHERE_RERANK, "cohere.V2RerankResponse"),
     Endpoint(
         "google",
         "(?:.*/)?models/[^/:]+:(?:generateContent|streamGenerateContent)",
         GENERATE,
         "google.genai.types.GenerateContentResponse",
+        shown="models/MODEL:generateContent, :streamGenerateContent",
     ),
 )
 
-_PREFIX = re.compile(r"(?:/(?:api|openai|anthropic|inference|beta|alpha|v\d+(?:beta|alpha)?\d*))*")
+_PREFIX = re.compile(
+    r"(?:/(?:api|openai|anthropic|inference|beta|alpha|coding|paas|compatible-mode|apps|zen|go|v\d+(?:beta|alpha)?\d*))*"
+)
 """What stands before an endpoint: /v1, Groq's /openai/v1, OpenRouter's /api/v1, DeepSeek's /beta and /anthropic/v1,
-Fireworks' /inference/v1, Google's /v1beta/openai."""
+Fireworks' /inference/v1, Google's /v1beta/openai, Z.ai's /api/coding/paas/v4, DashScope's /compatible-mode/v1 and
+/apps/anthropic/v1, OpenCode's /zen/v1 and /zen/go/v1."""
+_BEHIND_ANYTHING = frozenset({"huggingface"})
+"""Providers whose paths begin with a name of another provider."""
 
 
 def metered(place: Place, path: str) -> tuple[str, str] | None:
     """Name the dialect of a metered endpoint, and the model where the path tells it; None for any other."""
     api = "openai" if place.api == "google" and "/openai/" in path else place.api
+    if place.provider == "opencode" and _GEMINI.fullmatch(path):
+        api = "google"  # OpenCode Zen speaks each maker's own dialect
     endpoint = behind_prefix(place, path)
+    anywhere = place.custom or place.provider in _BEHIND_ANYTHING
     for one in METERED:
         if one.api != api or (one.only and place.provider not in one.only) or place.provider in one.but:
             continue
-        found = one.behind_anything.fullmatch(path) if place.custom else one.pattern.fullmatch(endpoint)
+        found = one.behind_anything.fullmatch(path) if anywhere else one.pattern.fullmatch(endpoint)
         if found:
             return one.dialect, found.groupdict().get("model") or ""
     return None
@@ -89,8 +109,13 @@ def behind_prefix(place: Place, path: str) -> str:
     """Give the path behind its prefix ("/chat/completions"); behind any prefix on a host that the user named."""
     if place.custom and path.endswith("/messages/count_tokens"):
         return "/messages/count_tokens"
+    if place.api == "cohere" and not place.custom:
+        return path  # its versions differ
     match = _PREFIX.match(path)
     return path[match.end() :] if match else path
+
+
+_GEMINI = re.compile(r"/zen/.*models/[^/:]+:(?:generateContent|streamGenerateContent)")
 
 
 # ── what is free ──
@@ -111,6 +136,9 @@ _ANTHROPIC_FREE = re.compile(
     r"(?:/.*)?|organizations/.*)"
 )
 _GOOGLE_FILES = re.compile(r"(?:/upload)?/v\d+(?:beta|alpha)?\d*/(?:files(?:[/:].*)?|auth_tokens|openai/files)")
+_SITES = {"openrouter": "/api/", "opencode": "/zen/"}
+"""Provider → where its API begins on a host that is its web site too."""
+_COHERE_FREE = re.compile(r"/v\d+/(?:tokenize|detokenize|check-api-key|connectors(?:/.*)?|embed-jobs/[^/]+/cancel)")
 _AZURE_LLM = re.compile(r"/(?:openai|anthropic|models|providers|api)(?:/.*)?", re.IGNORECASE)
 
 
@@ -125,8 +153,10 @@ def is_free(place: Place, host: str, path: str) -> bool:
         return bool(_ANTHROPIC_FREE.fullmatch(path))
     if place.provider == "openai":
         return bool(_OPENAI_FREE.fullmatch(endpoint))
-    if place.provider == "openrouter" and not (path == "/api" or path.startswith("/api/")):
+    if place.provider in _SITES and not f"{path}/".startswith(_SITES[place.provider]):
         return True  # the web site, which shares the API's host
+    if place.api == "cohere":
+        return bool(_COHERE_FREE.fullmatch(path))
     if host.endswith(".cognitiveservices.azure.com"):
         return not _AZURE_LLM.fullmatch(path)  # speech, vision, translation: no LLM
     return place.api == "openai" and place.metered and bool(_COMPATIBLE_FREE.fullmatch(endpoint))

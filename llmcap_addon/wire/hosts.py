@@ -40,9 +40,29 @@ _HOSTS: Mapping[str, Place] = {
     "api.together.xyz": Place("openai", "together"),
     "api.fireworks.ai": Place("openai", "fireworks"),
     "api.cerebras.ai": Place("openai", "cerebras"),
-    "api.perplexity.ai": Place("openai", "perplexity", metered=False),
-    "api.cohere.com": Place("other", "cohere", metered=False),
-    "api.cohere.ai": Place("other", "cohere", metered=False),
+    "api.perplexity.ai": Place("openai", "perplexity"),
+    "api.cohere.com": Place("cohere", "cohere"),
+    "api.cohere.ai": Place("cohere", "cohere"),
+    "api.moonshot.ai": Place("openai", "moonshot"),
+    "api.moonshot.cn": Place("openai", "moonshot"),
+    "api.z.ai": Place("openai", "zai"),
+    "open.bigmodel.cn": Place("openai", "zai"),
+    "api.minimax.io": Place("openai", "minimax"),
+    "api.minimaxi.com": Place("openai", "minimax"),
+    "dashscope.aliyuncs.com": Place("openai", "dashscope"),
+    "dashscope-intl.aliyuncs.com": Place("openai", "dashscope"),
+    "dashscope-us.aliyuncs.com": Place("openai", "dashscope"),
+    "router.huggingface.co": Place("openai", "huggingface"),
+    "api.deepinfra.com": Place("openai", "deepinfra"),
+    "ai-gateway.vercel.sh": Place("openai", "vercel"),
+    "opencode.ai": Place("openai", "opencode"),
+    "api.novita.ai": Place("openai", "novita"),
+    "api.studio.nebius.ai": Place("openai", "nebius"),
+    "api.studio.nebius.com": Place("openai", "nebius"),
+    "api.tokenfactory.nebius.com": Place("openai", "nebius"),
+    "api.sambanova.ai": Place("openai", "sambanova"),
+    "inference.baseten.co": Place("openai", "baseten"),
+    "api.voyageai.com": Place("openai", "voyage"),
     "claude.googleapis.com": Place("anthropic", "google", metered=False),
 }
 
@@ -82,6 +102,12 @@ def is_llm_host(host: str, hosts: Mapping[str, Place]) -> bool:
 def known_hosts(hosts: Mapping[str, Place]) -> tuple[str, ...]:
     """Name the LLM hosts, the user's own too; of a family, one."""
     return (*_HOSTS, *_OF_FAMILIES, *hosts)
+
+
+def metered_places() -> tuple[Place, ...]:
+    """Give every place that is understood, families too."""
+    places = [*_HOSTS.values(), *(place for _, place in _HOST_PATTERNS)]
+    return tuple(place for place in places if place.metered)
 
 
 def normal_host(host: str) -> str:

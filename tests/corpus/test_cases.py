@@ -1,0 +1,99 @@
+"""Every case of the corpus, however its bytes come: usage and cost are what was worked out by hand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmcap_addon.usage import Reading
+from llmcap_addon.wire.endpoints import METERED
+from tests.corpus.case import CASES, PRICES, Case
+from tests.wire.corpus import ENCODERS, byte_by_byte, encoded_in_pieces, feed_all, split_at
+
+EACH = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+BOUND_TO_COST_AT_MOST = 400
+
+
+def check(case: Case, reading: Reading) -> None:
+    assert reading.unreadable == ""
+    assert reading.final
+    assert reading.usage == case.usage
+    assert case.cost(reading) == case.raw["cost"], case.raw["worked"]
+
+
+@EACH
+def test_a_case_is_metered_as_worked_out(case: Case) -> None:
+    """Usage and cost are exact to the nano-dollar, and the case says how and after which document."""
+    assert case.route.kind == "metered"
+    assert case.raw["worked"]
+    assert case.raw["follows"]
+    meter = case.meter()
+    feed_all(meter, [case.data])
+    check(case, meter.reading)
+
+
+@EACH
+def test_fed_byte_by_byte_it_is_the_same(case: Case) -> None:
+    """The smallest pieces that a network can make."""
+    meter = case.meter()
+    feed_all(meter, byte_by_byte(case.data))
+    check(case, meter.reading)
+
+
+@EACH
+@given(places=st.lists(st.integers(0, 100_000), max_size=12))
+@settings(max_examples=15, deadline=None)
+def test_split_anywhere_it_is_the_same(case: Case, places: list[int]) -> None:
+    """No split of a body changes what it costs."""
+    meter = case.meter()
+    feed_all(meter, split_at(case.data, places))
+    check(case, meter.reading)
+
+
+@EACH
+@pytest.mark.parametrize("encoding", ENCODERS)
+def test_encoded_it_is_the_same(case: Case, encoding: str) -> None:
+    """gzip, br and zstd, in small pieces."""
+    meter = case.meter()
+    feed_all(meter, encoded_in_pieces(case.data, encoding))
+    check(case, meter.reading)
+
+
+@EACH
+def test_truncated_anywhere_it_is_exact_or_not_final(case: Case) -> None:
+    """A body that ends early raises nothing; where it counts as whole, it costs what it costs."""
+    step = max(1, len(case.data) // 2_000)
+    for length in range(0, len(case.data), step):
+        meter = case.meter()
+        feed_all(meter, [case.data[:length]])
+        if meter.reading.final and not meter.reading.unreadable:
+            assert case.cost(meter.reading) == case.raw["cost"]
+
+
+@EACH
+def test_the_request_bounds_what_was_billed(case: Case) -> None:
+    """What was billed is within what would have been reserved, by bytes and by count; and that is not absurd."""
+    for rung in ("bytes", "counted"):
+        quote = PRICES.quote(case.call, rung)
+        assert quote.input_tokens >= case.usage.input_tokens
+        assert quote.output_tokens >= case.usage.output_tokens
+        assert quote.amount(quote.output_tokens) >= case.raw["cost"]
+
+
+def test_pairs_cost_the_same() -> None:
+    """A call costs the same streamed and not."""
+    pairs: dict[str, set[int]] = defaultdict(set)
+    for case in CASES:
+        if "pair" in case.raw:
+            pairs[case.raw["pair"]].add(case.raw["cost"])
+    assert pairs
+    assert all(len(costs) == 1 for costs in pairs.values()), pairs
+
+
+def test_every_metered_endpoint_has_a_case() -> None:
+    """An endpoint without a case is not shown to be billed right."""
+    missing = {one.dialect for one in METERED} - {case.route.dialect_name for case in CASES}
+    assert missing == set()
