@@ -68,7 +68,7 @@ class ResponsesDialect:
                 "background responses are not metered yet, their usage comes later; "
                 "send it without `background`, or streamed"
             )
-        model = model_name(body)
+        model = model_name(body, target)
         builder = ContentBuilder()
         _add_input(builder, body)
         self._add_previous(builder, body.get("previous_response_id"), request.host, model)
