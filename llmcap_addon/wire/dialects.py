@@ -8,10 +8,12 @@ from llmcap_addon.wire.anthropic import MESSAGES
 from llmcap_addon.wire.dialect import Dialect
 from llmcap_addon.wire.google import GENERATE
 from llmcap_addon.wire.openai_chat import CHAT
+from llmcap_addon.wire.openai_compact import COMPACT, DECISIONS
 from llmcap_addon.wire.openai_completions import COMPLETIONS
 from llmcap_addon.wire.openai_embeddings import EMBEDDINGS
 from llmcap_addon.wire.openai_responses import RESPONSES
 
 DIALECTS: Mapping[str, Dialect] = {
-    dialect.name: dialect for dialect in (CHAT, RESPONSES, EMBEDDINGS, COMPLETIONS, MESSAGES, GENERATE)
+    dialect.name: dialect
+    for dialect in (CHAT, RESPONSES, EMBEDDINGS, COMPLETIONS, COMPACT, DECISIONS, MESSAGES, GENERATE)
 }

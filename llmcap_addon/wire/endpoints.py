@@ -15,6 +15,8 @@ CHAT = "openai.chat"
 RESPONSES = "openai.responses"
 EMBEDDINGS = "openai.embeddings"
 COMPLETIONS = "openai.completions"
+COMPACT = "openai.compact"
+DECISIONS = "openai.decisions"
 MESSAGES = "anthropic.messages"
 GENERATE = "google.generate"
 COHERE_CHAT = "cohere.chat"
@@ -55,6 +57,13 @@ _AZURE = r"(?:/deployments/(?P<model>[^/]+)|/models|/projects/[^/]+/openai(?:/v\
 """What stands before the endpoints at Azure, behind /openai or /api: a deployment (`lib/azure.py` of the `openai` SDK),
 Foundry's /models, and its projects (`azure-ai-projects`); nowhere else is there anything of the kind."""
 
+
+def _at_azure_too(
+    path: str, dialect: str, follows: str, *, only: tuple[str, ...] = (), but: tuple[str, ...] = ()
+) -> Endpoint:
+    return Endpoint("openai", f"{_AZURE}{path}", dialect, follows, only, but, shown=path)
+
+
 METERED = (
     Endpoint(
         "openai", f"{_AZURE}/chat/completions", CHAT, "openai.types.chat.ChatCompletion", shown="/chat/completions"
@@ -62,7 +71,9 @@ METERED = (
     Endpoint("openai", f"{_AZURE}/responses", RESPONSES, "openai.types.responses.Response", shown="/responses"),
     Endpoint("openai", f"{_AZURE}/embeddings", EMBEDDINGS, "openai.types.CreateEmbeddingResponse", shown="/embeddings"),
     Endpoint("openai", "/fim/completions", COMPLETIONS, "mistralai.models.FIMCompletionResponse", only=("mistral",)),
-    Endpoint("openai", f"{_AZURE}/completions", COMPLETIONS, "openai.types.Completion", but=("mistral",)),
+    _at_azure_too("/completions", COMPLETIONS, "openai.types.Completion", but=("mistral",)),
+    _at_azure_too("/responses/compact", COMPACT, "openai.types.responses.CompactedResponse"),
+    Endpoint("openai", "/decisions", DECISIONS, "openai.types.Decision", only=("openai", "azure")),
     Endpoint("openai", "/sonar", CHAT, "perplexity.types.StreamChunk", only=("perplexity",)),
     # DeepSeek, Fireworks, OpenRouter and others speak Anthropic's dialect too.
     Endpoint("openai", "/messages", MESSAGES, "anthropic.types.Message", but=("openai",)),
