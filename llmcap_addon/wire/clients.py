@@ -36,6 +36,7 @@ _PROGRAMS: tuple[tuple[str, str], ...] = (
     ("anthropic/js", "anthropic-js"),
     ("google-genai-sdk", "google-genai"),
     ("mistral-client-python", "mistral-python"),
+    ("cohere/", "cohere-python"),
     ("curl/", "curl"),
     ("python-requests", "python-requests"),
     ("python-httpx", "python-httpx"),
@@ -50,6 +51,8 @@ _LIBRARIES = frozenset(
         "anthropic-python",
         "anthropic-js",
         "google-genai",
+        "mistral-python",
+        "cohere-python",
         "python-requests",
         "python-httpx",
         "node",
@@ -85,19 +88,19 @@ def client_name(headers: Mapping[str, str], hint: str = "") -> str:
     return _COMMANDS.get(command, command)
 
 
-def refusal_status(dialect_name: str, client: str, kind: RefusalKind, refuse_with: int | None) -> int:  # noqa: ARG001 - may differ by dialect
+def refusal_status(dialect_name: str, client: str, kind: RefusalKind, refuse_with: int | None) -> int:
     """Choose a refusal's status so that it causes one request, with its message shown.
 
     `refuse_with` overrides what a full cap answers. 429 together with `x-should-retry: false` stops the SDKs of OpenAI
     and Anthropic, and Claude Code, at once; google-genai does not repeat it. A body or an endpoint that is not
     understood is a 400: sending it again can't help. What fails on our side is the default too, not a 5xx, which
-    clients repeat.
+    clients repeat. Cohere's SDK repeats a 429 whatever the headers say, and shows a 402 at once (`_should_retry`).
     """
     if kind in ("spent", "reserved") and refuse_with is not None:
         return refuse_with
     if kind in ("unmetered", "unreadable", "unpriced") or client in _HAMMERING:
         return 400
-    return 429
+    return 402 if dialect_name.startswith("cohere.") else 429
 
 
 def _from_user_agent(user_agent: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llmcap_addon.wire.anthropic import MESSAGES
+from llmcap_addon.wire.cohere import COHERE
 from llmcap_addon.wire.dialect import Dialect
 from llmcap_addon.wire.google import GENERATE
 from llmcap_addon.wire.openai_chat import CHAT
@@ -15,5 +16,5 @@ from llmcap_addon.wire.openai_responses import RESPONSES
 
 DIALECTS: Mapping[str, Dialect] = {
     dialect.name: dialect
-    for dialect in (CHAT, RESPONSES, EMBEDDINGS, COMPLETIONS, COMPACT, DECISIONS, MESSAGES, GENERATE)
+    for dialect in (CHAT, RESPONSES, EMBEDDINGS, COMPLETIONS, COMPACT, DECISIONS, MESSAGES, GENERATE, *COHERE)
 }

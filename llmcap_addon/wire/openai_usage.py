@@ -32,8 +32,9 @@ def chat_usage(raw: object, provider: str, searches: int = 0, *, has_output: boo
         return None
     details = mapping(raw.get("prompt_tokens_details") or raw.get("prompt_token_details"))
     output_details = mapping(raw.get("completion_tokens_details"))
-    input_tokens = _required(raw, "prompt_tokens")
     total = _lenient(raw.get("total_tokens"))
+    # Voyage's embeddings tell the total only.
+    input_tokens = total if not has_output and total and len(raw) == 1 else _required(raw, "prompt_tokens")
     completion = _count(raw, "completion_tokens")
     output_tokens = completion if completion is not None else max(0, total - input_tokens)
     reasoning = _lenient(output_details.get("reasoning_tokens"))
@@ -61,6 +62,7 @@ def chat_usage(raw: object, provider: str, searches: int = 0, *, has_output: boo
         output_audio=_count(output_details, "audio_tokens") or 0,
         output_image=_count(output_details, "image_tokens") or 0,
         searches=max(_searches(raw, provider), searches),
+        file_searches=_xai_tools(raw)[1] if provider == "xai" else 0,
     )
 
 
@@ -79,6 +81,7 @@ def responses_usage(raw: object, searches: int, provider: str = "") -> Usage | N
         cache_write_long=_count(mapping(details.get("cache_write_tokens_details")), "ttl_12h_tokens") or 0,
         reasoning=_lenient(mapping(raw.get("output_tokens_details")).get("reasoning_tokens")),
         searches=max(_searches(raw, provider), searches),
+        file_searches=_xai_tools(raw)[1] if provider == "xai" else 0,
     )
 
 
@@ -120,6 +123,7 @@ def _usage(
     cache_write: int,
     reasoning: int,
     searches: int,
+    file_searches: int,
     cache_write_long: int = 0,
     input_audio: int = 0,
     output_audio: int = 0,
@@ -141,6 +145,7 @@ def _usage(
         output_audio_tokens=output_audio,
         output_image_tokens=output_image,
         web_search_requests=searches,
+        file_search_requests=file_searches,
     )
 
 
@@ -153,12 +158,23 @@ def _searches(raw: JsonObject, provider: str) -> int:
     if provider == "perplexity":
         return _count(raw, "num_search_queries") or 0
     if provider == "xai":
-        # On chat a number of sources or of tools, on Responses also each tool's own number; at most $10 a thousand
-        # (https://docs.x.ai/developers/pricing), so as searches they are counted from above.
-        tools = mapping(raw.get("server_side_tool_usage_details"))
-        each = sum(_count(tools, name) or 0 for name in tools)
-        return max(_count(raw, "num_sources_used") or 0, _count(raw, "num_server_side_tools_used") or 0, each)
+        return max(_count(raw, "num_sources_used") or 0, _xai_tools(raw)[0])
     return _count(mapping(raw.get("server_tool_use")), "web_search_requests") or 0
+
+
+_XAI_CHEAP_TOOLS = ("web", "x_search", "code")
+
+
+def _xai_tools(raw: JsonObject) -> tuple[int, int]:
+    """Count xAI's tool calls at the price of a search of the web, and at the dearer one of attachments.
+
+    `num_server_side_tools_used` and the number of each; https://docs.x.ai/developers/pricing. What is not told apart,
+    or not known, is taken as dear.
+    """
+    tools = mapping(raw.get("server_side_tool_usage_details"))
+    cheap = sum(_count(tools, name) or 0 for name in tools if name.startswith(_XAI_CHEAP_TOOLS))
+    dear = sum(_count(tools, name) or 0 for name in tools if not name.startswith(_XAI_CHEAP_TOOLS))
+    return cheap, max(dear, (_count(raw, "num_server_side_tools_used") or 0) - cheap)
 
 
 def _count(raw: Mapping[str, object], key: str) -> int | None:

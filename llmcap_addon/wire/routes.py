@@ -13,7 +13,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from llmcap_addon.wire.dialect import Request
-from llmcap_addon.wire.endpoints import CHAT, EMBEDDINGS, GENERATE, MESSAGES, RESPONSES, is_free, metered
+from llmcap_addon.wire.endpoints import CHAT, COHERE_CHAT, EMBEDDINGS, GENERATE, MESSAGES, RESPONSES, is_free, metered
 from llmcap_addon.wire.hosts import Place, normal_host, place_of
 
 type RouteKind = Literal["metered", "free", "unmetered", "foreign"]
@@ -88,6 +88,8 @@ def _refusing_dialect(place: Place, path: str) -> str:
         return MESSAGES
     if place.api == "google" and "/openai/" not in path:
         return GENERATE
+    if place.api == "cohere":
+        return COHERE_CHAT
     if "/responses" in path:
         return RESPONSES
     return EMBEDDINGS if path.endswith("/embeddings") else CHAT
