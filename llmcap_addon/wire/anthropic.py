@@ -1,4 +1,4 @@
-"""Anthropic Messages: `POST /v1/messages` (with or without `?beta=true`).
+"""Anthropic Messages: `POST /v1/messages` (with or without `?beta=true`), and `:rawPredict` on Vertex.
 
 Request fields as in the SDK's `MessageCreateParams` and its beta; what a block or tool is, its `type` says.
 """
@@ -7,9 +7,10 @@ Request fields as in the SDK's `MessageCreateParams` and its beta; what a block 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Literal
 
-from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
+from llmcap_addon.call import DEFAULT_SERVER_TURNS, Alternative, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Terms
 from llmcap_addon.wire.anthropic_meter import MessageBodyMeter, MessageStreamMeter
@@ -26,7 +27,8 @@ MAX_BLOCK_DEPTH = 32
 """How deep content blocks may nest: the API itself nests a document in a fetch result in a message."""
 
 _CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "browser_", "memory_")
-_ANOTHER_MODEL = "another model may answer or be billed ({}), which is not metered yet"
+MAX_DEFAULT_FALLBACKS = 3
+"""How many models the provider may try by itself: as many as a request may name; how many it does is not published."""
 
 # Before Claude 5, thinking is off unless the request asks for it; from then on it is adaptive unless turned off.
 # https://platform.claude.com/docs/en/build-with-claude/thinking
@@ -54,20 +56,24 @@ class AnthropicMessages:
         model = target.model_of(string(body, "model"))
         if not model:
             raise UnreadableRequest("model is missing")
-        _refuse_other_models(body)
+        if body.get("models"):  # OpenRouter's, which speaks this dialect too
+            raise UnreadableRequest("models: another model may answer, and which is not known before; name one only")
         content = ContentBuilder()
         _read_messages(body, content)
         _read_tools(body, content)
         _read_server_state(body, content)
+        alternatives = (*_fallbacks(body, content.server_turns), *_advisors(body))
         return Call(
             dialect=self.name,
             provider=target.provider,
             host=request.host,
             model=model,
-            streamed=boolean(body, "stream"),
+            streamed=boolean(body, "stream") or request.path.endswith(":streamRawPredict"),
             content=content.build(),
             max_output_tokens=positive_int(body, "max_tokens", minimum=0),
-            hidden_output_tokens=_hidden_output_tokens(body, model),
+            # A further model's work is told at the end only, so such a call is reserved whole.
+            hidden_output_tokens=None if alternatives else _hidden_output_tokens(body, model),
+            alternatives=alternatives,
             cache_write=_cache_write(request.body),
             terms=Terms(
                 service_tier=string(body, "service_tier").lower(),
@@ -98,8 +104,8 @@ class AnthropicMessages:
         long_cache = _ONE_HOUR.search(body) is not None
         kind = head.content_type.lower()
         if "event-stream" in kind or (call.streamed and "json" not in kind):
-            return MessageStreamMeter(call.model, long_cache, count)
-        return MessageBodyMeter(call.model, long_cache, count)
+            return MessageStreamMeter(call, long_cache, count)
+        return MessageBodyMeter(call, long_cache, count)
 
     def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
         """Shape a refusal as the API's error body; SDKs take the class from the status and show the message."""
@@ -123,7 +129,7 @@ def _cache_write(body: bytes) -> Literal["none", "short", "long"]:
     Without `cache_control` nothing is written.
     https://platform.claude.com/docs/en/build-with-claude/prompt-caching
     """
-    if b"cache_control" not in body:
+    if b"cache_control" not in body and b'"caching"' not in body:  # the latter is the advisor's own
         return "none"
     return "long" if _ONE_HOUR.search(body) else "short"
 
@@ -132,14 +138,42 @@ def _error(kind: str, message: str) -> JsonObject:
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": None}
 
 
-def _refuse_other_models(body: JsonObject) -> None:
-    """Refuse what may be billed at another model's price, which the bound of this one does not cover."""
-    for key in ("fallbacks", "models"):  # `models` is OpenRouter's, which speaks this dialect too
-        if body.get(key):
-            raise UnreadableRequest(_ANOTHER_MODEL.format(key))
-    for tool in _list(body, "tools"):
-        if str(mapping(tool).get("type")).startswith("advisor_"):
-            raise UnreadableRequest(_ANOTHER_MODEL.format("the advisor tool"))
+def _fallbacks(body: JsonObject, server_turns: int) -> Iterator[Alternative]:
+    """Name the models that answer when the one asked for declines: each tried once, tools and all.
+
+    https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback
+    """
+    asked = positive_int(body, "max_tokens", minimum=0)
+    speed = string(body, "speed").lower()
+    if body.get("fallbacks") == "default":
+        yield Alternative("", MAX_DEFAULT_FALLBACKS * (1 + server_turns), asked, speed)
+        return
+    for item in _list(body, "fallbacks"):
+        entry = mapping(item)
+        model = string(entry, "model")
+        if not model:
+            raise UnreadableRequest("fallbacks: an entry names no model")
+        limit = positive_int(entry, "max_tokens", minimum=0)
+        yield Alternative(
+            model, 1 + server_turns, asked if limit is None else limit, string(entry, "speed").lower() or speed
+        )
+
+
+def _advisors(body: JsonObject) -> Iterator[Alternative]:
+    """Name the models that the tool "advisor" asks; `max_tokens` of the request does not bound what they write.
+
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool
+    """
+    for item in _list(body, "tools"):
+        tool = mapping(item)
+        if not str(tool.get("type")).startswith("advisor_"):
+            continue
+        model = string(tool, "model")
+        if not model:
+            raise UnreadableRequest("tools: the advisor names no model")
+        uses = positive_int(tool, "max_uses", minimum=0)
+        limit = positive_int(tool, "max_tokens")
+        yield Alternative(model, DEFAULT_SERVER_TURNS if uses is None else uses, limit)
 
 
 def _read_messages(body: JsonObject, content: ContentBuilder) -> None:

@@ -1,7 +1,6 @@
 """Reads Anthropic Messages answers: message JSON and event streams → Reading.
 
-Shapes as in the SDK's types `Usage`, `MessageDeltaUsage`, `RawMessageStreamEvent` and, for the beta's `iterations`,
-`BetaIterationsUsage`.
+Shapes as in the SDK's types `RawMessageStreamEvent` and `Message`; what their usage means is `anthropic_shares`'.
 """
 
 from __future__ import annotations
@@ -9,8 +8,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from llmcap_addon.usage import Reading, Terms, Usage
-from llmcap_addon.wire.counts import name, reported_count, reported_part, word
+from llmcap_addon.call import Call
+from llmcap_addon.usage import Reading, Terms
+from llmcap_addon.wire.anthropic_shares import UNBILLED_REFUSALS, UsageLedger
+from llmcap_addon.wire.counts import name, word
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.sse import Event, SseMeter
@@ -21,84 +22,20 @@ TOOL_USE_TOKENS = 32
 CITATION_TOKENS = 16
 """What one citation's marks cost; the cited text itself is not billed (Anthropic's citations guide)."""
 
-_DISJOINT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-
-
-class UsageLedger:
-    """Anthropic's usage as it comes in pieces, kept as the parts that are priced apart.
-
-    `input_tokens` on the wire excludes what the cache read and wrote. A stream's `message_delta` repeats totals, so
-    the last number said wins; what it does not repeat (the cache's lifetimes, the terms) stays as `message_start`
-    said it. Growth of cache writes since then has no lifetime: it is taken as an hour's when the request asks for an
-    hour anywhere, which is from above.
-    """
-
-    def __init__(self, models: frozenset[str], long_cache: bool) -> None:
-        self.foreign_model = ""
-        """A model other than the call's that `iterations` bills, whose price the call was not bound by."""
-        self._models = models
-        self._long_cache = long_cache
-        self._counts = dict.fromkeys(_DISJOINT, 0)
-        self._extra = dict.fromkeys(_DISJOINT, 0)
-        self._one_hour = 0
-        self._five_minutes = 0
-        self._thinking = 0
-        self._searches = 0
-
-    def take(self, usage: JsonObject) -> None:
-        """Take a usage object over what was said before; raises ValueError for what is no count."""
-        for key in _DISJOINT:
-            self._counts[key] = reported_count(usage, key, self._counts[key])
-        split = reported_part(usage, "cache_creation")
-        self._one_hour = reported_count(split, "ephemeral_1h_input_tokens", self._one_hour)
-        self._five_minutes = reported_count(split, "ephemeral_5m_input_tokens", self._five_minutes)
-        details = reported_part(usage, "output_tokens_details")
-        self._thinking = reported_count(details, "thinking_tokens", self._thinking)
-        tools = reported_part(usage, "server_tool_use")
-        self._searches = reported_count(tools, "web_search_requests", self._searches)
-        self._take_iterations(usage.get("iterations"))
-
-    def _take_iterations(self, iterations: object) -> None:
-        """Sum the passes: those that compacted the conversation are in no top-level number."""
-        if not isinstance(iterations, list):
-            return
-        total = dict.fromkeys(_DISJOINT, 0)
-        for item in iterations:
-            iteration = mapping(item)
-            for key in _DISJOINT:
-                total[key] += reported_count(iteration, key, 0)
-            model = iteration.get("model")
-            if isinstance(model, str) and model not in self._models:
-                self.foreign_model = model
-        self._extra = total
-
-    def usage(self) -> Usage:
-        """Give what was said so far; where numbers contradict each other, the larger."""
-        counts = {key: max(self._counts[key], self._extra[key]) for key in _DISJOINT}
-        written = max(counts["cache_creation_input_tokens"], self._one_hour + self._five_minutes)
-        unsplit = written - self._one_hour - self._five_minutes
-        read = counts["cache_read_input_tokens"]
-        return Usage(
-            input_tokens=counts["input_tokens"] + written + read,
-            output_tokens=counts["output_tokens"],
-            cache_read_tokens=read,
-            cache_write_tokens=written,
-            cache_write_1h_tokens=self._one_hour + (unsplit if self._long_cache else 0),
-            # A breakdown "for observability"; output_tokens is what is billed (the SDK's OutputTokensDetails).
-            reasoning_tokens=min(self._thinking, counts["output_tokens"]),
-            web_search_requests=self._searches,
-        )
+_ADVISOR = ("server_tool_use", "advisor")
 
 
 class MessageReader:
     """What both meters share: the reading, and how its parts are taken from a message."""
 
-    def __init__(self, reading: Reading, model: str, long_cache: bool, count: CountTokens) -> None:
+    def __init__(self, reading: Reading, call: Call, long_cache: bool, count: CountTokens) -> None:
         self.reading = reading
-        self._model = model
-        self._long_cache = long_cache
+        self._call = call
         self._count = count
-        self._ledger = UsageLedger(frozenset({model}), long_cache)
+        self._ledger = UsageLedger(call.model, long_cache)
+        self._blocks = 0
+        self._others_worked = False
+        """True once the answer shows that a further model was called, whose tokens are told at the end only."""
         self._result_tokens = 0
         self._later_input_tokens = 0
         """Input of the passes after server-side tools, until the provider says its totals."""
@@ -107,27 +44,49 @@ class MessageReader:
         """Take a message's model, terms and usage; raises ValueError when a count is none."""
         model = name(message, "model")
         if model:
-            self.reading.model = model
-            self._ledger = UsageLedger(frozenset({model, self._model}), self._long_cache)
+            self.reading.model = self._ledger.served_model = model
         usage = message.get("usage")
         if isinstance(usage, dict):
-            self.take_usage(usage)
             self.reading.terms = Terms(
                 service_tier=word(usage, "service_tier"),
                 speed=word(usage, "speed"),
                 geography=word(usage, "inference_geo"),
             )
+            self.take_usage(usage)
 
     def take_usage(self, usage: JsonObject) -> None:
         """Take usage over what was said; numbers that can't be believed also take back a last word."""
+        ledger = self._ledger
         try:
-            self._ledger.take(usage)
+            ledger.take(usage)
             self._later_input_tokens = 0
-            self.reading.usage = self._ledger.usage()
+            if self._others_worked and not ledger.tells_passes:
+                # The totals are one model's only. Without a usage the call is posted at its bound, which has room for
+                # every model that the request named.
+                self.reading.usage = None
+                return
+            self.reading.usage = ledger.usage()
+            self.reading.shares = ledger.shares(self.reading.terms, self._call.terms.speed)
         except ValueError as error:
             self._distrust(f"the usage is not valid ({error})")
-        if self._ledger.foreign_model:
+            return
+        if ledger.further_models() and not self._call.alternatives:
             self._distrust("the usage bills a second model")
+        elif ledger.is_unclear():
+            self._distrust("the usage does not say which model made a pass")
+
+    def finish(self, usage: JsonObject, stop_reason: object, stop_details: JsonObject) -> None:
+        """Take the end of a message; final when its usage speaks of the output."""
+        if usage.get("output_tokens") is None or self.reading.unreadable:
+            return
+        if self.reading.usage is None:
+            self._distrust("the usage does not tell what each model did")
+            return
+        self.reading.final = True
+        if stop_reason != "refusal" or self._blocks or self._ledger.fell_back or "category" not in stop_details:
+            return
+        if stop_details["category"] is None or word(stop_details, "category") in UNBILLED_REFUSALS - {""}:
+            self.reading.billed = 0  # the counts are told all the same
 
     def _distrust(self, why: str) -> None:
         self.reading.final = False
@@ -141,6 +100,8 @@ class MessageReader:
     def count_block(self, block: JsonObject) -> None:
         """Count a content block: text, thinking, a tool call; the result of a server-side tool is input."""
         kind = block.get("type")
+        self._blocks += 1
+        self._see_other_models(block)
         if isinstance(kind, str) and kind.endswith("_result"):
             self._count_pass(block)
             return
@@ -152,6 +113,18 @@ class MessageReader:
         for key in ("text", "thinking", "content"):
             self.count(block.get(key))
 
+    def _see_other_models(self, block: JsonObject) -> None:
+        """Notice that a further model took over (`BetaFallbackBlock`) or is asked (the tool "advisor")."""
+        if block.get("type") == "fallback":
+            trigger = mapping(block.get("trigger"))
+            known = "category" in trigger and (trigger["category"] is None or word(trigger, "category"))
+            self._ledger.declined.append(word(trigger, "category") if known else "?")
+            self.reading.model = self._ledger.served_model = name(mapping(block.get("to")), "model")
+        elif block.get("type") != "advisor_tool_result" and (block.get("type"), block.get("name")) != _ADVISOR:
+            return
+        self._others_worked = True
+        self.reading.usage, self.reading.shares = None, ()
+
     def _count_pass(self, result: JsonObject) -> None:
         """Count the pass that reads a result: all input so far once more.
 
@@ -161,7 +134,7 @@ class MessageReader:
         if self.reading.usage is None:
             return
         self._result_tokens += self._count(json.dumps(result.get("content"), ensure_ascii=False))
-        said = self._ledger.usage()
+        said = self._ledger.totals()
         self._later_input_tokens += said.input_tokens + self._result_tokens + self.reading.counted_output_tokens
         self.reading.usage = replace(said, input_tokens=said.input_tokens + self._later_input_tokens)
 
@@ -184,9 +157,9 @@ class MessageStreamMeter(SseMeter):
     overwrite what was final.
     """
 
-    def __init__(self, model: str, long_cache: bool, count: CountTokens) -> None:
+    def __init__(self, call: Call, long_cache: bool, count: CountTokens) -> None:
         super().__init__()
-        self._reader = MessageReader(self.reading, model, long_cache, count)
+        self._reader = MessageReader(self.reading, call, long_cache, count)
 
     def on_event(self, event: Event) -> bool:
         """Read one event by the type its data names."""
@@ -213,17 +186,17 @@ class MessageStreamMeter(SseMeter):
         if not isinstance(usage, dict):
             return
         self._reader.take_usage(usage)
-        stopped = mapping(value.get("delta")).get("stop_reason") is not None
-        if stopped and usage.get("output_tokens") is not None and not self.reading.unreadable:
-            self.reading.final = True
+        delta = mapping(value.get("delta"))
+        if delta.get("stop_reason") is not None:
+            self._reader.finish(usage, delta["stop_reason"], mapping(delta.get("stop_details")))
 
 
 class MessageBodyMeter(BodyMeter):
     """Reads a whole message; final when it says its usage."""
 
-    def __init__(self, model: str, long_cache: bool, count: CountTokens) -> None:
+    def __init__(self, call: Call, long_cache: bool, count: CountTokens) -> None:
         super().__init__()
-        self._reader = MessageReader(self.reading, model, long_cache, count)
+        self._reader = MessageReader(self.reading, call, long_cache, count)
 
     def on_body(self, body: bytes) -> None:
         """Read the message, or the error that came with a good status."""
@@ -236,5 +209,5 @@ class MessageBodyMeter(BodyMeter):
             self._reader.count_block(mapping(block))
         self._reader.begin(value)
         usage = mapping(value.get("usage"))
-        said = usage.get("input_tokens") is not None and usage.get("output_tokens") is not None
-        self.reading.final = said and not self.reading.unreadable
+        if usage.get("input_tokens") is not None:
+            self._reader.finish(usage, value.get("stop_reason"), mapping(value.get("stop_details")))

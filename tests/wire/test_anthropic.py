@@ -173,9 +173,10 @@ class TestParse:
             ({"max_tokens": True}, "max_tokens"),
             ({"stream": "yes"}, "stream"),
             ({"tools": {}}, "tools"),
-            ({"fallbacks": [{"model": "claude-opus-5"}]}, "fallbacks"),
+            ({"fallbacks": [{"max_tokens": 5}]}, "fallbacks"),
+            ({"fallbacks": "none"}, "fallbacks"),
             ({"models": ["anthropic/claude-opus-5"]}, "models"),
-            ({"tools": [{"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5"}]}, "advisor"),
+            ({"tools": [{"type": "advisor_20260301", "name": "advisor"}]}, "advisor"),
         ],
     )
     def test_unreadable(self, body: dict[str, Any], what: str) -> None:
