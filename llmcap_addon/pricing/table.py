@@ -5,8 +5,6 @@ The file's form is told in data/README.md. Nothing is compiled here: an entry st
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmcap_addon.errors import PriceError
+from llmcap_addon.pricing import table_file
 from llmcap_addon.pricing.hours import Hours
 
 SHIPPED = Path(__file__).parent / "data" / "prices.json.gz"
@@ -128,11 +127,8 @@ class PriceTable:
     def read(cls, path: Path = SHIPPED) -> PriceTable:
         """Read a table; raises PriceError when it is missing, damaged or of another format."""
         try:
-            raw = json.loads(gzip.decompress(path.read_bytes()))
-            if raw["format"] != 1:
-                raise PriceError(f"{path}: the price table has format {raw['format']!r}; this version reads format 1")
-            return cls(raw)
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            return cls(table_file.decode(path.read_bytes()))
+        except (OSError, PriceError) as error:
             raise PriceError(f"{path}: the price table can't be read ({error}); reinstall llmcap-addon") from error
 
     def provider(self, name: str) -> str | None:
