@@ -12,9 +12,9 @@ from llmcap_addon.config_caps import read_name
 from llmcap_addon.config_yaml import Place
 from llmcap_addon.wire.hosts import normal_host, place_of
 
-type Api = Literal["openai", "anthropic", "google"]
+type Api = Literal["openai", "anthropic", "google", "bedrock"]
 
-APIS: tuple[Api, ...] = ("openai", "anthropic", "google")
+APIS: tuple[Api, ...] = ("openai", "anthropic", "google", "bedrock")
 
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})?(\.[a-z0-9_]([a-z0-9_-]{0,62})?)*", re.IGNORECASE)
 _HOSTS_WORDS = "a mapping, like {llm.internal: {api: openai}}"

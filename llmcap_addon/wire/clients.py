@@ -33,7 +33,15 @@ _PROGRAMS: tuple[tuple[str, str], ...] = (
     ("openai/js", "openai-js"),
     ("anthropic/python", "anthropic-python"),
     ("asyncanthropic/python", "anthropic-python"),
+    ("anthropicbedrock", "anthropic-python"),  # AnthropicBedrock/Python, AsyncAnthropicBedrockMantle/Python …
     ("anthropic/js", "anthropic-js"),
+    ("aws-cli/", "aws-cli"),
+    ("boto3/", "boto3"),
+    ("botocore/", "boto3"),
+    ("aws-sdk-js/", "aws-sdk-js"),
+    ("aws-sdk-java/", "aws-sdk-java"),
+    ("aws-sdk-go", "aws-sdk-go"),
+    ("aws-sdk-rust/", "aws-sdk-rust"),
     ("google-genai-sdk", "google-genai"),
     ("mistral-client-python", "mistral-python"),
     ("cohere/", "cohere-python"),
@@ -50,6 +58,11 @@ _LIBRARIES = frozenset(
         "openai-js",
         "anthropic-python",
         "anthropic-js",
+        "boto3",
+        "aws-sdk-js",
+        "aws-sdk-java",
+        "aws-sdk-go",
+        "aws-sdk-rust",
         "google-genai",
         "mistral-python",
         "cohere-python",
@@ -100,6 +113,8 @@ def refusal_status(dialect_name: str, client: str, kind: RefusalKind, refuse_wit
         return refuse_with
     if kind in ("unmetered", "unreadable", "unpriced") or client in _HAMMERING:
         return 400
+    if dialect_name.startswith("bedrock."):
+        return 400  # AWS's SDKs repeat 429 and 5xx (botocore's retry modes; `x-should-retry` is not theirs)
     return 402 if dialect_name.startswith("cohere.") else 429
 
 

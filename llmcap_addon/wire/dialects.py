@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llmcap_addon.wire.anthropic import MESSAGES
+from llmcap_addon.wire.bedrock_converse import CONVERSE
+from llmcap_addon.wire.bedrock_invoke import INVOKE
 from llmcap_addon.wire.cohere import COHERE
 from llmcap_addon.wire.dialect import Dialect
 from llmcap_addon.wire.google import GENERATE
@@ -16,5 +18,17 @@ from llmcap_addon.wire.openai_responses import RESPONSES
 
 DIALECTS: Mapping[str, Dialect] = {
     dialect.name: dialect
-    for dialect in (CHAT, RESPONSES, EMBEDDINGS, COMPLETIONS, COMPACT, DECISIONS, MESSAGES, GENERATE, *COHERE)
+    for dialect in (
+        CHAT,
+        RESPONSES,
+        EMBEDDINGS,
+        COMPLETIONS,
+        COMPACT,
+        DECISIONS,
+        MESSAGES,
+        GENERATE,
+        CONVERSE,
+        INVOKE,
+        *COHERE,
+    )
 }

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from llmcap_addon.wire.bedrock_paths import MODEL_PATH, model_name
 from llmcap_addon.wire.hosts import Place
 
 CHAT = "openai.chat"
@@ -22,6 +23,8 @@ GENERATE = "google.generate"
 COHERE_CHAT = "cohere.chat"
 COHERE_EMBED = "cohere.embed"
 COHERE_RERANK = "cohere.rerank"
+CONVERSE = "bedrock.converse"
+INVOKE = "bedrock.invoke"
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,24 @@ METERED = (
         "google.genai.types.GenerateContentResponse",
         shown="models/MODEL:generateContent, :streamGenerateContent",
     ),
+    Endpoint(
+        "bedrock",
+        f"{MODEL_PATH}/converse(?:-stream)?",
+        CONVERSE,
+        "botocore bedrock-runtime ConverseResponse, ConverseStreamOutput",
+        shown="/model/MODEL/converse, /converse-stream",
+    ),
+    Endpoint(
+        "bedrock",
+        f"{MODEL_PATH}/invoke(?:-with-response-stream)?",
+        INVOKE,
+        "botocore bedrock-runtime InvokeModelResponse, ResponseStream",
+        shown="/model/MODEL/invoke, /invoke-with-response-stream",
+    ),
+    # What AWS serves in others' shapes, behind /openai/v1 and /anthropic/v1.
+    Endpoint("bedrock", "/chat/completions", CHAT, "openai.types.chat.ChatCompletion"),
+    Endpoint("bedrock", "/responses", RESPONSES, "openai.types.responses.Response"),
+    Endpoint("bedrock", "/messages", MESSAGES, "anthropic.types.Message"),
 )
 
 _PREFIX = re.compile(
@@ -112,7 +133,8 @@ def metered(place: Place, path: str) -> tuple[str, str] | None:
             continue
         found = one.behind_anything.fullmatch(path) if anywhere else one.pattern.fullmatch(endpoint)
         if found:
-            return one.dialect, found.groupdict().get("model") or ""
+            model = found.groupdict().get("model") or ""
+            return one.dialect, model_name(model) if api == "bedrock" else model
     return None
 
 
@@ -150,6 +172,9 @@ _GOOGLE_FILES = re.compile(r"(?:/upload)?/v\d+(?:beta|alpha)?\d*/(?:files(?:[/:]
 _SITES = {"openrouter": "/api/", "opencode": "/zen/"}
 """Provider → where its API begins on a host that is its web site too."""
 _COHERE_FREE = re.compile(r"/v\d+/(?:tokenize|detokenize|check-api-key|connectors(?:/.*)?|embed-jobs/[^/]+/cancel)")
+_BEDROCK_FREE = re.compile(
+    r".*/model/.+/count-tokens|.*/messages/count_tokens|.*/responses/(?:input_tokens|[^/]+/cancel)"
+)
 _AZURE_LLM = re.compile(r"/(?:openai|anthropic|models|providers|api)(?:/.*)?", re.IGNORECASE)
 
 
@@ -162,6 +187,8 @@ def is_free(place: Place, host: str, path: str) -> bool:
         if place.custom:
             return endpoint == "/messages/count_tokens"
         return bool(_ANTHROPIC_FREE.fullmatch(path))
+    if place.api == "bedrock":
+        return bool(_BEDROCK_FREE.fullmatch(path))
     if place.provider == "openai":
         return bool(_OPENAI_FREE.fullmatch(endpoint))
     if place.provider in _SITES and not f"{path}/".startswith(_SITES[place.provider]):

@@ -66,7 +66,14 @@ _HOSTS: Mapping[str, Place] = {
     "claude.googleapis.com": Place("anthropic", "google", metered=False),
 }
 
-_BEDROCK = r"bedrock-(?:agent-)?(?:runtime(?:-fips)?|mantle)\.[a-z0-9-]+\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"
+_BEDROCK = (
+    r"(?:bedrock-(?:agent-)?runtime(?:-fips)?|bedrock-mantle)\.[a-z0-9-]+"
+    r"\.(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu|api\.aws|api\.amazonwebservices\.(?:com\.cn|eu)"
+    r"|c2s\.ic\.gov|api\.aws\.ic\.gov|sc2s\.sgov\.gov|api\.aws\.scloud"
+    r"|cloud\.adc-e\.uk|api\.cloud-aws\.adc-e\.uk|csp\.hci\.ic\.gov|api\.aws\.hci\.ic\.gov)"
+    r"|vpce-[a-z0-9-]+\.bedrock-(?:(?:agent-)?runtime|mantle)\.[a-z0-9-]+\.vpce\.amazonaws\.com(?:\.cn)?"
+)
+"""In every partition and both stacks, by botocore's partitions.json; and endpoints within somebody's own network."""
 _HOST_PATTERNS: tuple[tuple[re.Pattern[str], Place], ...] = tuple(
     (re.compile(pattern), place)
     for pattern, place in (
@@ -76,7 +83,7 @@ _HOST_PATTERNS: tuple[tuple[re.Pattern[str], Place], ...] = tuple(
         (r"[a-z0-9-]+\.openai\.azure\.com", Place("openai", "azure")),
         (r"[a-z0-9-]+\.services\.ai\.azure\.com", Place("openai", "azure")),
         (r"[a-z0-9-]+\.cognitiveservices\.azure\.com", Place("openai", "azure")),
-        (_BEDROCK, Place("other", "bedrock", metered=False)),
+        (_BEDROCK, Place("bedrock", "bedrock")),
         (r"(?:[a-z0-9-]+-)?aiplatform(?:\.mtls)?\.googleapis\.com", Place("google", "vertex", metered=False)),
         (r"aiplatform\.[a-z0-9-]+\.rep(?:\.mtls)?\.googleapis\.com", Place("google", "vertex", metered=False)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmcap_addon.call import Call
+from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.dialect import Request
 
 BILL_AFTER_DISCONNECT = frozenset({"google", "vertex", "bedrock", "groq", "mistral", "openrouter", "perplexity"})
@@ -16,8 +17,18 @@ the service, usage is charged). Of the others OpenRouter says it (https://openro
 """
 
 
+GUARDED = "it applies a guardrail, which is billed apart, by text units, and is not metered yet"
+_GUARDRAIL_HEADER = "x-amzn-bedrock-guardrailidentifier"
+"""On InvokeModel, and on what Bedrock serves in OpenAI's shape."""
+
+
 def with_habits(call: Call, request: Request) -> Call:
-    """Add to a call what its provider is known to do, and that a signed body goes out as it came."""
+    """Add to a call what its provider is known to do, and that a signed body goes out as it came.
+
+    Raises UnreadableRequest for what the provider bills apart and nobody here counts.
+    """
+    if call.provider == "bedrock" and request.headers.get(_GUARDRAIL_HEADER):
+        raise UnreadableRequest(GUARDED)
     if call.provider in BILL_AFTER_DISCONNECT and call.has_output and not call.bills_after_disconnect:
         call = replace(call, bills_after_disconnect=True)
     if call.editable and is_signed(request):

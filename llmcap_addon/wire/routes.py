@@ -12,8 +12,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote
 
+from llmcap_addon.wire import bedrock_paths
 from llmcap_addon.wire.dialect import Request
-from llmcap_addon.wire.endpoints import CHAT, COHERE_CHAT, EMBEDDINGS, GENERATE, MESSAGES, RESPONSES, is_free, metered
+from llmcap_addon.wire.endpoints import (
+    CHAT,
+    COHERE_CHAT,
+    CONVERSE,
+    EMBEDDINGS,
+    GENERATE,
+    MESSAGES,
+    RESPONSES,
+    is_free,
+    metered,
+)
 from llmcap_addon.wire.hosts import Place, normal_host, place_of
 
 type RouteKind = Literal["metered", "free", "unmetered", "foreign"]
@@ -46,7 +57,7 @@ def classify(request: Request, hosts: Mapping[str, Place]) -> Route:
     place = place_of(host, hosts)
     if place is None:
         return Route("foreign", host=host)
-    path = _normal_path(request.path)
+    path = _normal_path(bedrock_paths.decoded(request.path) if place.api == "bedrock" else request.path)
     dialect_name = _refusing_dialect(place, path or "")
     if _is_upgrade(request):
         return Route("unmetered", dialect_name, place.provider, host, upgrade=True)
@@ -82,8 +93,13 @@ def _normal_path(path: str) -> str | None:
     return joined.rstrip("/") if len(joined) > 1 else joined
 
 
+_OTHERS_SHAPES = re.compile(r"/openai/|/anthropic/|/(?:chat/completions|responses|messages)(?:/|$)")
+
+
 def _refusing_dialect(place: Place, path: str) -> str:
     """Name the dialect whose error shape the client of this path understands."""
+    if place.api == "bedrock" and ("/model/" in path or not _OTHERS_SHAPES.search(path)):
+        return CONVERSE
     if place.api == "anthropic" or "/anthropic/" in path or path.endswith("/messages"):
         return MESSAGES
     if place.api == "google" and "/openai/" not in path:
