@@ -17,23 +17,19 @@ from platformdirs import user_config_path
 from llmcap_addon.budget.caps import Cap
 from llmcap_addon.budget.stores import ALLOWED_URLS, DEFAULT_URL, fault_of
 from llmcap_addon.budget.windows import LOCAL, zone
-from llmcap_addon.config_caps import AMOUNT_WORDS, CAPS_WORDS, LIMIT_WORDS, MAX_LIMIT_USD, dollars, read_caps
-from llmcap_addon.config_hosts import CustomHost, read_host, read_hosts
+from llmcap_addon.config_caps import CAPS_WORDS, LIMIT_WORDS, MAX_LIMIT_USD, dollars, read_caps
+from llmcap_addon.config_hosts import CustomHost, read_hosts
+from llmcap_addon.config_prices import read_prices
 from llmcap_addon.config_yaml import Place, Problems, did_you_mean, parse, read
 from llmcap_addon.errors import ConfigError
 from llmcap_addon.money import nanousd
-from llmcap_addon.pricing.rates import PriceOverride
+from llmcap_addon.pricing.overrides import PriceOverride
 
-MAX_PRICE_USD = 1_000_000
-"""The largest price, dollars per million tokens: a thousand times the dearest there is."""
 MAX_WAIT_MS = 600_000
 """The longest `wait:`: the SDKs' own time limit is ten minutes, nobody listens after that."""
 
-_PRICE_WORDS = f"dollars per million tokens from 0 to {MAX_PRICE_USD:,}, {AMOUNT_WORDS}"
 _WAIT = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|)")
 _WAIT_UNITS = {"ms": Decimal(1), "s": Decimal(1_000), "": Decimal(1_000), "m": Decimal(60_000)}
-
-_PRICE_KEYS = ("input", "cached_input", "cache_write", "output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,44 +184,9 @@ def _store(place: Place) -> str | None:
     if url is None:
         return None
     if fault := fault_of(url):
-        place.wrong(fault[1], found=fault[0])
+        place.wrong(fault[1], found="" if fault[0] == f'"{url}"' else fault[0])
         return None
     return url
-
-
-def _prices(place: Place) -> Mapping[str, Mapping[str, PriceOverride]]:
-    hosts: dict[str, Mapping[str, PriceOverride]] = {}
-    for key, models in place.pairs("a mapping, like {api.openai.com: {my-model: {input: 3, output: 12}}}") or ():
-        name = read_host(key, models)
-        prices: dict[str, PriceOverride] = {}
-        for glob, value in models.pairs('a mapping, like {my-model: {input: 3, output: 12}}; "*" is every model') or ():
-            fields = value.fields(_PRICE_KEYS)
-            found = {field: price for field in _PRICE_KEYS if field in fields and (price := _price(fields[field]))}
-            # Never taken for 0: what nobody named a price for is not free.
-            for field in ("input", "output"):
-                if value.is_mapping and field not in fields:
-                    value.missing(field, _PRICE_WORDS)
-            if "input" in found and "output" in found:
-                amounts = {field: price.amount for field, price in found.items()}
-                prices[glob] = PriceOverride(**amounts)
-        if name is not None:
-            hosts[name] = MappingProxyType(prices)
-    return MappingProxyType(hosts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Price:
-    """A price that was given, be it 0."""
-
-    amount: Decimal
-
-
-def _price(place: Place) -> _Price | None:
-    text = place.text(_PRICE_WORDS)
-    amount = None if text is None else dollars(text, MAX_PRICE_USD)
-    if text is not None and amount is None:
-        place.wrong(_PRICE_WORDS)
-    return None if amount is None else _Price(amount)
 
 
 def _shown_path(path: Path) -> str:
@@ -235,7 +196,7 @@ def _shown_path(path: Path) -> str:
 
 _SECTIONS: Mapping[str, tuple[str, Callable[[Place], Any]]] = {
     "timezone": ("timezone", _timezone),
-    "prices": ("prices", _prices),
+    "prices": ("prices", read_prices),
     "hosts": ("hosts", read_hosts),
     "unknown_price": ("unknown_price", _one_of("highest", "refuse")),
     "unmetered": ("unmetered", _one_of("refuse", "allow")),

@@ -61,8 +61,9 @@ class Usage:
         for part, whole in _SUBSETS:
             if getattr(self, part) > getattr(self, whole):
                 raise ValueError(f"{part} ({getattr(self, part)}) exceeds {whole} ({getattr(self, whole)})")
-        if self.cache_read_tokens + self.cache_write_tokens > self.input_tokens:
-            raise ValueError("cache_read_tokens and cache_write_tokens together exceed input_tokens")
+        for one, two, whole in _DISJOINT:
+            if getattr(self, one) + getattr(self, two) > getattr(self, whole):
+                raise ValueError(f"{one} and {two} together exceed {whole}")
 
     def plus(self, other: Usage) -> Usage:
         """Add two usages, count by count."""
@@ -81,6 +82,12 @@ _SUBSETS = (
     ("output_audio_tokens", "output_tokens"),
     ("output_image_tokens", "output_tokens"),
 )
+_DISJOINT = (
+    ("cache_read_tokens", "cache_write_tokens", "input_tokens"),
+    ("input_audio_tokens", "input_image_tokens", "input_tokens"),
+    ("cache_read_audio_tokens", "cache_read_image_tokens", "cache_read_tokens"),
+    ("output_audio_tokens", "output_image_tokens", "output_tokens"),
+)
 
 NO_USAGE = Usage()
 """Nothing was used."""
@@ -96,7 +103,7 @@ class Terms:
     service_tier: str = ""
     """"default", "standard", "flex", "priority", "batch", "auto" … as the provider spells it, in lower case."""
     speed: str = ""
-    """Anthropic's "standard" or "fast"."""
+    """Anthropic's "standard" or "fast", Bedrock's "optimized" (its performanceConfig.latency)."""
     geography: str = ""
     """Anthropic's `inference_geo`, or the region a host name stands for ("us", "eu")."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,16 @@ from llmcap_addon.budget.caps import Cap
 from llmcap_addon.config import Config, ConfigWatch, CustomHost, builtin, find, for_cap, load, parse_config
 from llmcap_addon.config_yaml import MAX_FILE_BYTES, MAX_PROBLEMS
 from llmcap_addon.errors import ConfigError
-from llmcap_addon.pricing.rates import PriceOverride
+from llmcap_addon.pricing.overrides import PriceOverride
 
 SOURCE = Path("caps.yaml")
 ROOT = Path(__file__).parents[1]
 USD = 1_000_000_000
+PRICE_KEYS = (
+    "input, cached_input, cache_write, cache_write_1h, output, reasoning, audio_input, cached_audio, audio_output,"
+    " image_input, cached_image, image_output, web_search, file_search, maps, code_session, per_image, per_character,"
+    " per_second_in, per_second_out, per_page, per_query, above, tiers, geography, off_peak, from"
+)
 
 
 def read(text: str) -> Config:
@@ -96,8 +100,8 @@ store: sqlite:///var/lib/llmcap.sqlite
         timezone="Europe/Berlin",
         prices={
             "api.openai.com": {
-                "my-tuned-model": PriceOverride(Decimal(3), Decimal(12), Decimal("0.75")),
-                "*": PriceOverride(Decimal(0), Decimal(0), cache_write=Decimal(1)),
+                "my-tuned-model": PriceOverride.flat(3, 12, cached_input="0.75"),
+                "*": PriceOverride.flat(0, 0, cache_write=1),
             }
         },
         hosts={
@@ -355,7 +359,7 @@ caps:
         ),
         (
             "caps: []\nhosts: {x.example: {provider: me}}",
-            'caps.yaml:2: hosts["x.example"].api: found nothing; allowed: openai, anthropic, google',
+            'caps.yaml:2: hosts["x.example"].api: found nothing; allowed: openai, anthropic, google, bedrock',
         ),
         (
             "caps: []\nhosts: {x.example: {api: openai, deployments: [gpt-4o]}}",
@@ -382,9 +386,9 @@ caps:
             "caps: []\nprices: {x.example: {input: 1, output: 2}}",
             (
                 'caps.yaml:2: prices["x.example"].input: found "1";'
-                " allowed: a mapping of input, cached_input, cache_write, output\n"
+                f" allowed: a mapping of {PRICE_KEYS}\n"
                 'caps.yaml:2: prices["x.example"].output: found "2";'
-                " allowed: a mapping of input, cached_input, cache_write, output"
+                f" allowed: a mapping of {PRICE_KEYS}"
             ),
         ),
         (

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from llmcap_addon.call import Alternative, Call
 from llmcap_addon.pricing.bounds import DEFAULT_CONTEXT_TOKENS, TOKENS_PER_RESULT, Limits
+from llmcap_addon.usage import NO_USAGE
 
 
 def alternative_call(call: Call, alternative: Alternative) -> Call:
@@ -16,6 +17,7 @@ def alternative_call(call: Call, alternative: Alternative) -> Call:
         max_output_tokens=alternative.max_output_tokens,
         terms=replace(call.terms, speed=alternative.speed),
         content=replace(call.content, server_turns=0, web_searches=0),
+        unit_bound=NO_USAGE,
         alternatives=(),
     )
 

@@ -6,6 +6,28 @@ from llmcap_addon.money import Nanousd, ceil_div
 from llmcap_addon.pricing.rates import FEMTOUSD_PER_NANOUSD, RateCard, Rates
 from llmcap_addon.usage import Usage
 
+_BY_PIECE = (
+    ("web_search_requests", "web_search", 1),
+    ("file_search_requests", "file_search", 1),
+    ("maps_requests", "maps", 1),
+    ("code_sessions", "code_session", 1),
+    ("output_images", "per_image", 1),
+    ("input_characters", "per_character", 1),
+    ("input_audio_ms", "per_second_in", 1000),
+    ("output_audio_ms", "per_second_out", 1000),
+    ("pages", "per_page", 1),
+    ("search_units", "per_query", 1),
+)
+"""(what a usage counts, the rate of it, how many of the first make one of the second)."""
+COUNTS = tuple(count for count, _, _ in _BY_PIECE)
+"""What a usage counts by the piece, its provider's tools included."""
+_MODEL_PIECES = tuple(count for count, rate, _ in _BY_PIECE if rate.startswith("per_"))
+_AUDIO = (
+    ("input_audio_tokens", "audio_input"),
+    ("cache_read_audio_tokens", "cached_audio"),
+    ("output_audio_tokens", "audio_output"),
+)
+
 
 def cost(card: RateCard, usage: Usage) -> Nanousd:
     """Price a usage to the nano-dollar."""
@@ -20,36 +42,67 @@ def rounded(femtousd: int) -> Nanousd:
 def exact_cost(card: RateCard, usage: Usage) -> int:
     """Price a usage in femto-dollars.
 
-    Cached, written and audio tokens are parts of `input_tokens`, audio and image tokens parts of `output_tokens`: each
-    is taken out of its whole and priced at its own rate. A prompt (cached tokens included) longer than a step of the
-    card reprices the whole call.
+    Cached, written, audio and image tokens are parts of `input_tokens`, reasoning, audio and image tokens parts of
+    `output_tokens`: each is taken out of its whole and priced at its own rate. A prompt (cached tokens included) longer
+    than a step of the card reprices the whole call.
     """
     rates = card.at(usage.input_tokens)
-    return _input(rates, usage) + _output(rates, usage) + usage.web_search_requests * rates.web_search
+    return _input(rates, usage) + _output(rates, usage) + cost_by_piece(rates, usage)
 
 
-def _input(rates: Rates, usage: Usage) -> int:
-    short_writes = usage.cache_write_tokens - usage.cache_write_1h_tokens
-    plain = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
-    # Providers don't say how much audio was written to the cache: fresh audio is taken from what was not written,
-    # and only what does not fit there was written.
-    fresh_audio = max(0, usage.input_audio_tokens - usage.cache_read_audio_tokens)
-    plain_audio = min(fresh_audio, plain)
-    return (
-        (plain - plain_audio) * rates.input
-        + plain_audio * rates.audio_input
-        + (fresh_audio - plain_audio) * max(0, rates.audio_input - rates.cache_write)
-        + (usage.cache_read_tokens - usage.cache_read_audio_tokens) * rates.cached_input
-        + usage.cache_read_audio_tokens * rates.cached_audio
-        + short_writes * rates.cache_write
-        + usage.cache_write_1h_tokens * rates.cache_write_1h
+def cost_by_piece(rates: Rates, usage: Usage) -> int:
+    """Price what is not billed by tokens: tools, pictures, characters, time, pages; in femto-dollars."""
+    return sum(
+        ceil_div(getattr(usage, count) * getattr(rates, rate), size)
+        for count, rate, size in _BY_PIECE
+        if getattr(usage, count)
     )
 
 
+def has_pieces(usage: Usage) -> bool:
+    """True when a usage counts something that a model (not its tools) is billed for by the piece."""
+    return any(getattr(usage, count) for count in _MODEL_PIECES)
+
+
+def rests_on_a_guess(card: RateCard, usage: Usage) -> bool:
+    """True when a usage counts something whose price no list names."""
+    if not card.guessed:
+        return False
+    counted = (*((count, rate) for count, rate, _ in _BY_PIECE), *_AUDIO)
+    return any(rate in card.guessed and getattr(usage, count) for count, rate in counted)
+
+
+def _input(rates: Rates, usage: Usage) -> int:
+    plain = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
+    read_text = usage.cache_read_tokens - usage.cache_read_audio_tokens - usage.cache_read_image_tokens
+    total = usage.cache_read_audio_tokens * rates.cached_audio + usage.cache_read_image_tokens * rates.cached_image
+    # Providers don't say how much audio or how many images were written to the cache: they are taken from what was not
+    # written, then from what was, and only what does not fit there from text that was read.
+    left = [
+        (plain, rates.input),
+        (usage.cache_write_tokens - usage.cache_write_1h_tokens, rates.cache_write),
+        (usage.cache_write_1h_tokens, rates.cache_write_1h),
+        (read_text, rates.cached_input),
+    ]
+    fresh_audio = max(0, usage.input_audio_tokens - usage.cache_read_audio_tokens)
+    fresh_image = max(0, usage.input_image_tokens - usage.cache_read_image_tokens)
+    kinds = ((fresh_audio, rates.audio_input), (fresh_image, rates.image_input))
+    for tokens, rate in sorted(kinds, key=lambda kind: kind[1], reverse=True):
+        wanted = tokens
+        for number, (room, base) in enumerate(left):
+            taken = min(wanted, room)
+            total += taken * (max(rate, base) if number else rate)
+            left[number] = (room - taken, base)
+            wanted -= taken
+    return total + sum(room * base for room, base in left)
+
+
 def _output(rates: Rates, usage: Usage) -> int:
-    text = max(0, usage.output_tokens - usage.output_audio_tokens - usage.output_image_tokens)
+    shown = usage.output_tokens - usage.output_audio_tokens - usage.output_image_tokens
+    reasoning = min(usage.reasoning_tokens, shown)
     return (
-        text * rates.output
+        (shown - reasoning) * rates.output
+        + reasoning * rates.reasoning
         + usage.output_audio_tokens * rates.audio_output
         + usage.output_image_tokens * rates.image_output
     )

@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-_VENDORS = {"openai": "openai", "anthropic": "anthropic", "google": "google"}
+from llmcap_addon.pricing.names import maker_of
+
+_VENDORS = ("openai", "anthropic", "google")
+"""Makers whose rules for pictures and documents are known."""
 _O200K = ("gpt-4o", "chatgpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "gpt-6", "gpt-oss", "codex", "o1", "o3", "o4")
 """https://github.com/openai/tiktoken/blob/main/tiktoken/model.py; newer ones there are said to keep it."""
 _CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2}))?(?![\d])")
@@ -35,18 +38,16 @@ UNKNOWN = Factor(4, 1)
 
 
 def vendor(provider: str, model: str) -> tuple[str, str]:
-    """Give the maker of a model and its bare name: a router's "anthropic/claude-…" is Anthropic's."""
-    model = model.lower().removeprefix("~")
-    if provider in _VENDORS:
-        return provider, model
-    maker, slash, bare = model.partition("/")
-    if slash and maker in _VENDORS:
-        return maker, bare
-    return provider, model
+    """Give the maker of a model and its bare name: a router's "anthropic/claude-…" is Anthropic's, and so is Bedrock's
+    "us.anthropic.claude-…"; where the maker is none whose rules are known, the provider and the name."""
+    maker, bare = maker_of(provider, model)
+    return (maker, bare) if maker in _VENDORS else (provider, model.lower().removeprefix("~"))
 
 
 def claude_version(model: str) -> tuple[int, int] | None:
-    """Read the version in a Claude model's name: claude-3-5-haiku → (3, 5), claude-opus-4-20250514 → (4, 0)."""
+    """Read the version in a Claude model's name: claude-3-5-haiku → (3, 5), claude-opus-4@20250514 → (4, 0)."""
+    if "claude-instant" in model or "claude-v" in model:  # Bedrock's anthropic.claude-v2:1
+        return (2, 0)
     found = _CLAUDE_VERSION.search(model)
     return (int(found[1]), int(found[2] or 0)) if found else None
 

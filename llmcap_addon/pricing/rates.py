@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from decimal import ROUND_CEILING, Decimal
 
 FEMTOUSD_PER_NANOUSD = 1_000_000
 """Rates are kept in femto-dollars (10⁻¹⁵ $): a price of $0.000001 per million tokens is still a whole number."""
 
+FEMTOUSD_PER_USD = 10**15
 FEMTOUSD_PER_USD_PER_MILLION = 10**9
 FEMTOUSD_PER_USD_PER_THOUSAND = 10**12
 
-FALLBACK_WEB_SEARCH = Decimal(35)
-"""Dollars per thousand searches where no price is known; the dearest that a provider here asks (Google, Gemini 2)."""
+FEES = ("web_search", "file_search", "maps", "code_session")
+"""Fields of a row in dollars per thousand: what a provider's tools cost, at any tier and place."""
+PIECES = ("per_image", "per_character", "per_second_in", "per_second_out", "per_page", "per_query")
+"""Fields of a row in dollars for one."""
+BY_PIECE = frozenset((*FEES, *PIECES))
+TOKENS = (
+    "input", "cached_input", "cache_write", "cache_write_1h", "output", "reasoning", "audio_input", "cached_audio",
+    "audio_output", "image_input", "cached_image", "video_input", "image_output",
+)  # fmt: skip
+"""Fields of a row in dollars per million tokens."""
 
-UNLISTED_TIER_FACTORS = {"priority": Decimal(4), "ultrafast": Decimal(6), "fast": Decimal(6)}
+UNLISTED_TIER_FACTORS = {
+    "priority": Decimal(4),
+    "ultrafast": Decimal(6),
+    "fast": Decimal(6),
+    "optimized": Decimal("1.25"),
+}
 """What a dearer tier is taken to cost when the table has no row for it: no tier of any model in the table has a higher
 factor (a test holds it). Anthropic's listed fast rows are at 2; older models' fast prices are not listed, so 6 is a
-guess from above."""
-
-
-@dataclass(frozen=True, slots=True)
-class PriceOverride:
-    """A price of the user's own, from `prices:` in caps.yaml, in dollars per million tokens; the same at any terms."""
-
-    input: Decimal
-    output: Decimal
-    """0 for embeddings."""
-    cached_input: Decimal | None = None
-    """None: as `input`."""
-    cache_write: Decimal | None = None
-    """None: 1.25 times `input` (2 times for an hour) on Anthropic's API, else as `input`."""
+guess from above. Bedrock's latency-optimized models are listed a quarter above their standard price
+(https://aws.amazon.com/bedrock/pricing)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Prices in femto-dollars: per token, and per search for `web_search`."""
+    """Prices in femto-dollars, named as the table's fields: of one token, tool call or piece (a second of audio)."""
 
     input: int
     cached_input: int
@@ -44,11 +46,23 @@ class Rates:
     cache_write_1h: int
     """Kept for an hour (Anthropic) or twelve (OpenAI)."""
     output: int
+    reasoning: int
     audio_input: int
     cached_audio: int
     audio_output: int
+    image_input: int
+    cached_image: int
     image_output: int
     web_search: int
+    file_search: int
+    maps: int
+    code_session: int
+    per_image: int
+    per_character: int
+    per_second_in: int
+    per_second_out: int
+    per_page: int
+    per_query: int
 
     def highest(self, other: Rates) -> Rates:
         """Give the dearer of the two for each price."""
@@ -62,6 +76,10 @@ class RateCard:
     rates: Rates
     steps: tuple[tuple[int, Rates], ...] = ()
     """(input tokens, rates): a call with more input than that is priced at these rates as a whole; ascending."""
+    guessed: frozenset[str] = frozenset()
+    """The fields of `rates` that no list names for this model: taken from above."""
+    tokenless: bool = False
+    """True when the model is billed by the piece alone: its tokens cost nothing."""
 
     def at(self, input_tokens: int) -> Rates:
         """Give the rates of a call with so much input, cached input included."""
@@ -71,6 +89,30 @@ class RateCard:
                 break
             found = rates
         return found
+
+    def ascending(self) -> RateCard:
+        """Make a longer prompt never cheaper than a shorter one, so that a bound on its length bounds its price."""
+        steps, before = [], self.rates
+        for above, rates in self.steps:
+            before = before.highest(rates)
+            steps.append((above, before))
+        return RateCard(self.rates, tuple(steps), self.guessed, self.tokenless)
+
+
+def dearest(cards: Iterable[RateCard]) -> RateCard:
+    """Give the card that asks, for each price at each length of prompt, the most that any of some cards does."""
+    first, *others = cards
+    for card in others:
+        if card == first:
+            continue
+        above = sorted({step for step, _ in (*first.steps, *card.steps)})
+        first = RateCard(
+            first.rates.highest(card.rates),
+            tuple((step, first.at(step + 1).highest(card.at(step + 1))) for step in above),
+            first.guessed | card.guessed,
+            first.tokenless and card.tokenless,
+        )
+    return first
 
 
 def femtousd(price: Decimal, per: int = FEMTOUSD_PER_USD_PER_MILLION) -> int:
@@ -82,38 +124,70 @@ type Row = Mapping[str, Decimal]
 """A row of the table: field → price."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fees:
+    """Prices for what a model's row leaves out: tools and pieces, and audio where it is taken from another model."""
+
+    prices: Row = field(default_factory=dict)
+    guessed: frozenset[str] = frozenset()
+    """The fields among them that are another model's or the dearest known, not the provider's own word."""
+    first: bool = False
+    """True when they count even where the row names a price, if they are dearer: the row is another model's."""
+
+
 def compile_card(
     levels: Iterable[tuple[int, Mapping[str, Row]]],
     tiers: Iterable[str],
     *,
     kind: str,
     long_cache_factor: Decimal,
+    fees: Fees,
     visual: bool = False,
+    video: bool = False,
     factor: Decimal = Decimal(1),
-    web_search: Decimal = FALLBACK_WEB_SEARCH,
+    fill: Callable[[Row], Row] | None = None,
 ) -> RateCard:
     """Make the card of a model; with several tiers it holds the highest price of them.
 
     `levels` are (prompt length above which it applies, tier → row), ascending, the first at 0. `factor` is what the
-    place adds to token prices. `visual`: images or video may be among the input tokens, which no provider here counts
-    apart from text, so where they are dearer all input is priced as such. `long_cache_factor` times `input` is what a
-    long-lived cache write costs where writes cost more than input and the table names no price for long ones.
+    place adds to the model's own prices, fees excepted. `visual`: images may be among the input tokens without being
+    counted apart, so where they are dearer all input is priced as such; `video`: what counts as images may be video.
+    `long_cache_factor` times `input` is what a long-lived cache write costs where writes cost more than input and the
+    table names no price for long ones. `fill` completes a row of the user's own, which is then taken at its word.
     """
     steps: list[tuple[int, Rates]] = []
     asked = tuple(tiers)
     base: Mapping[str, Row] = {}
+    first: dict[str, Row] = {}
+    guessed: set[str] = set()
+    tokenless = False
     for above, rows in levels:
         base = base or rows
         found: Rates | None = None
         for tier in asked:
             row = _tier_row(tier, rows, base)
+            # Tools and pieces cost the same after a long prompt, unless the step says otherwise.
+            by_piece = {name: price for name, price in first.setdefault(tier, row).items() if name in BY_PIECE}
+            row = _with_fees({**by_piece, **row}, fees, guessed)
+            row = fill(row) if fill is not None else row
+            tokenless = not steps and "input" not in row and "output" not in row
             rates = _rates(
-                row, kind=kind, long_cache_factor=long_cache_factor, visual=visual, factor=factor, web_search=web_search
-            )
+                row, kind=kind, long_cache_factor=long_cache_factor, visual=visual, video=video, factor=factor,
+                stated=fill is not None,
+            )  # fmt: skip
             found = rates if found is None else found.highest(rates)
         if found is not None:
             steps.append((above, found))
-    return RateCard(steps[0][1], tuple(steps[1:]))
+    return RateCard(steps[0][1], tuple(steps[1:]), frozenset(guessed), tokenless)
+
+
+def _with_fees(row: Row, fees: Fees, guessed: set[str]) -> Row:
+    """Add the prices that a row leaves out; what is guessed is noted."""
+    added = {
+        name: price for name, price in fees.prices.items() if name not in row or (fees.first and price > row[name])
+    }
+    guessed.update(fees.guessed & added.keys())
+    return {**row, **added}
 
 
 def _tier_row(tier: str, rows: Mapping[str, Row], base: Mapping[str, Row]) -> Row:
@@ -122,9 +196,7 @@ def _tier_row(tier: str, rows: Mapping[str, Row], base: Mapping[str, Row]) -> Ro
     if tier == "standard":
         return standard
     if tier in rows:
-        row = rows[tier]
-        times = row["input"] / standard["input"] if "input" in row and standard.get("input") else Decimal(1)
-        return {**_scaled(standard, max(Decimal(1), times)), **row}
+        return completed(rows[tier], standard)
     if tier not in UNLISTED_TIER_FACTORS:
         return standard
     if rows is base or tier not in base:
@@ -132,8 +204,14 @@ def _tier_row(tier: str, rows: Mapping[str, Row], base: Mapping[str, Row]) -> Ro
     return _highest(standard, _tier_row(tier, base, base))
 
 
+def completed(row: Row, standard: Row) -> Row:
+    """Add what a row leaves out from a cheaper one, raised as input is raised."""
+    times = row["input"] / standard["input"] if "input" in row and standard.get("input") else Decimal(1)
+    return {**_scaled(standard, max(Decimal(1), times)), **row}
+
+
 def _scaled(row: Row, factor: Decimal) -> Row:
-    return {field: price if field == "web_search" else price * factor for field, price in row.items()}
+    return {field: price if field in FEES else price * factor for field, price in row.items()}
 
 
 def _highest(one: Row, two: Row) -> Row:
@@ -141,57 +219,47 @@ def _highest(one: Row, two: Row) -> Row:
 
 
 def _rates(
-    row: Row, *, kind: str, long_cache_factor: Decimal, visual: bool, factor: Decimal, web_search: Decimal
+    row: Row, *, kind: str, long_cache_factor: Decimal, visual: bool, video: bool, factor: Decimal, stated: bool
 ) -> Rates:
     """Fill what a row leaves out, always from above, and convert it."""
-    output = max(row.get("output", Decimal(0)), row.get("reasoning", Decimal(0)))
+    nothing = Decimal(0)
+    output = row.get("output", row.get("reasoning", nothing))
     text_input = row.get("input", output)
-    if "output" not in row and kind != "embedding":
+    if "output" not in row and kind not in _SILENT and "input" in row:
         output = max(output, text_input)  # a chat model with no price for output: unknown is never free
     cached = row.get("cached_input", text_input)
-    # A write price below the input price is the storage that comes on top of it (OpenRouter's Gemini models).
-    write = row.get("cache_write", Decimal(0))
-    write = write if write >= text_input else text_input + write
+    write = row.get("cache_write", nothing)
+    if not stated and write < text_input:
+        # A write price below the input price is the storage that comes on top of it (OpenRouter's Gemini models).
+        write += text_input
     long_write = row.get("cache_write_1h", text_input * long_cache_factor if write > text_input else write)
     audio = row.get("audio_input", text_input)
     cached_audio = row.get("cached_audio", audio if "audio_input" in row else cached)
+    image = max(row.get("image_input", text_input), row.get("video_input", nothing) if video else nothing)
+    cached_image = row.get("cached_image", image if image > text_input else cached)
     if visual:
-        text_input = max(text_input, row.get("image_input", Decimal(0)), row.get("video_input", Decimal(0)))
-        cached = max(cached, row.get("cached_image", Decimal(0)))
+        text_input, write = max(text_input, image), max(write, image)
+        cached = max(cached, row.get("cached_image", nothing))
+    tokens = {
+        "input": text_input,
+        "cached_input": cached,
+        "cache_write": write,
+        "cache_write_1h": long_write if stated else max(write, long_write),
+        "output": output,
+        "reasoning": row.get("reasoning", output),
+        "audio_input": audio,
+        "cached_audio": cached_audio,
+        "audio_output": row.get("audio_output", output),
+        "image_input": image,
+        "cached_image": cached_image,
+        "image_output": row.get("image_output", output),
+    }
     return Rates(
-        input=femtousd(text_input * factor),
-        cached_input=femtousd(cached * factor),
-        cache_write=femtousd(max(write, text_input) * factor),
-        cache_write_1h=femtousd(max(write, long_write, text_input) * factor),
-        output=femtousd(output * factor),
-        audio_input=femtousd(audio * factor),
-        cached_audio=femtousd(cached_audio * factor),
-        audio_output=femtousd(row.get("audio_output", output) * factor),
-        image_output=femtousd(row.get("image_output", output) * factor),
-        web_search=femtousd(row.get("web_search", web_search), FEMTOUSD_PER_USD_PER_THOUSAND),
+        **{name: femtousd(price * factor) for name, price in tokens.items()},
+        **{name: femtousd(row.get(name, nothing), FEMTOUSD_PER_USD_PER_THOUSAND) for name in FEES},
+        **{name: femtousd(row.get(name, nothing) * factor, FEMTOUSD_PER_USD) for name in PIECES},
     )
 
 
-def override_card(price: PriceOverride, *, anthropic: bool, web_search: Decimal = FALLBACK_WEB_SEARCH) -> RateCard:
-    """Make the card of a user's own price: the same for every tier, place and length of prompt."""
-    cached = price.input if price.cached_input is None else price.cached_input
-    if price.cache_write is None:
-        write = price.input * Decimal("1.25") if anthropic else price.input
-    else:
-        write = price.cache_write
-    long_write = max(write, 2 * price.input) if anthropic else write
-    rate_input, rate_output = femtousd(price.input), femtousd(price.output)
-    return RateCard(
-        Rates(
-            input=rate_input,
-            cached_input=femtousd(cached),
-            cache_write=femtousd(write),
-            cache_write_1h=femtousd(long_write),
-            output=rate_output,
-            audio_input=rate_input,
-            cached_audio=femtousd(cached),
-            audio_output=rate_output,
-            image_output=rate_output,
-            web_search=femtousd(web_search, FEMTOUSD_PER_USD_PER_THOUSAND),
-        )
-    )
+_SILENT = frozenset({"embedding", "rerank", "transcription", "ocr", "image", "speech"})
+"""Kinds of models that may be billed for input alone, or for output by the piece."""

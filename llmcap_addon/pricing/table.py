@@ -26,6 +26,13 @@ PROVIDER_ALIASES = {
     "together_ai": "together",
     "fireworks_ai": "fireworks",
     "mistralai": "mistral",
+    "aws": "bedrock",
+    "bedrock_converse": "bedrock",
+    "bedrock_mantle": "bedrock",
+    "vertex_ai": "vertex",
+    "foundry": "azure_ai",
+    "chatgpt": "openai",
+    "copilot": "github-copilot",
 }
 
 _COMPACT_DATE = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
@@ -47,9 +54,13 @@ class Card:
     off_peak: tuple[tuple[Hours, Levels], ...] = ()
     """Levels that hold instead inside their hours; the first that fits counts."""
 
-    def levels_at(self, at_ms: int) -> Levels:
-        """Give the levels that hold at a moment."""
-        return next((levels for hours, levels in self.off_peak if hours.hold(at_ms)), self.levels)
+    def window_at(self, at_ms: int) -> int:
+        """Give the number of the window of `off_peak` that a moment falls into; -1 for none."""
+        return next((number for number, (hours, _) in enumerate(self.off_peak) if hours.hold(at_ms)), -1)
+
+    def levels_in(self, window: int) -> Levels:
+        """Give the levels that hold in a window."""
+        return self.levels if window < 0 else self.off_peak[window][1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +99,16 @@ class Entry:
         row = self.raw["prices"][self._index(day)]["rows"]["standard"]
         return Decimal(row.get("input", 0)) + Decimal(row.get("output", 0))
 
+    def bills_tokens(self, day: date) -> bool:
+        """True when the price of a day names tokens, not pieces alone."""
+        row = self.raw["prices"][self._index(day)]["rows"]["standard"]
+        return "input" in row or "output" in row
+
+    def rows(self) -> Iterator[Mapping[str, str]]:
+        """Yield the rows of all days and tiers, steps left out."""
+        for card in self.raw["prices"]:
+            yield from card["rows"].values()
+
     def _index(self, day: date) -> int:
         text = day.isoformat()
         return max((i for i, card in enumerate(self.raw["prices"]) if card["from"] <= text), default=0)
@@ -102,7 +123,11 @@ def _card(raw: Mapping[str, Any]) -> Card:
         _levels(raw),
         {place: Decimal(factor) for place, factor in raw.get("geography", {}).items()},
         frozenset(raw["rows"]),
-        tuple((Hours.parse(part["utc"], part.get("weekdays")), _levels(part)) for part in raw.get("off_peak", ())),
+        tuple(
+            (Hours.parse(utc, part.get("weekdays")), _levels(part))
+            for part in raw.get("off_peak", ())
+            for utc in ([part["utc"]] if isinstance(part["utc"], str) else part["utc"])
+        ),
     )
 
 
@@ -121,7 +146,7 @@ class PriceTable:
         self._providers: Mapping[str, Any] = raw["providers"]
         self.header: Mapping[str, Any] = raw["header"]
         self._entries: dict[tuple[str, str], Entry] = {}
-        self._web_search: dict[str, Decimal] = {}
+        self._listed: dict[str, Mapping[str, frozenset[Decimal]]] = {}
 
     @classmethod
     def read(cls, path: Path = SHIPPED) -> PriceTable:
@@ -133,8 +158,9 @@ class PriceTable:
 
     def provider(self, name: str) -> str | None:
         """Give the table's name of a provider, or None when it has no prices for it."""
-        name = PROVIDER_ALIASES.get(name.lower(), name.lower())
-        return name if name in self._providers else None
+        name = name.lower()
+        spellings = (name, PROVIDER_ALIASES.get(name, name), name.replace("_", "-"), name.replace("-", "_"))
+        return next((each for each in spellings if each in self._providers), None)
 
     def find(self, provider: str, model: str) -> Entry | None:
         """Find a model of a provider by its exact name, else by the sources' own rules; never by likeness."""
@@ -150,18 +176,20 @@ class PriceTable:
             if not isinstance(raw, str):
                 yield self._entry(provider, name)
 
-    def web_search(self, provider: str) -> Decimal | None:
-        """Give the most that any model of a provider asks for a thousand searches; None when no row tells."""
-        if provider not in self._web_search:
-            prices = (Decimal(text) for text in self._search_prices(provider))
-            self._web_search[provider] = max(prices, default=Decimal(0))
-        return self._web_search[provider] or None
+    def fees(self, provider: str) -> Mapping[str, Decimal]:
+        """Give what a provider asks by the piece whatever the model, as far as the table tells."""
+        return {name: Decimal(price) for name, price in self._providers[provider].get("fees", {}).items()}
 
-    def _search_prices(self, provider: str) -> Iterator[str]:
-        for raw in self._providers[provider]["models"].values():
-            for card in () if isinstance(raw, str) else raw["prices"]:
-                for row in card["rows"].values():
-                    yield row.get("web_search", "0")
+    def listed(self, provider: str, field_name: str) -> frozenset[Decimal]:
+        """Give all prices that a provider's models name for a field."""
+        if provider not in self._listed:
+            found: dict[str, set[str]] = {}
+            for entry in self.entries(provider):
+                for row in entry.rows():
+                    for name, price in row.items():
+                        found.setdefault(name, set()).add(price)
+            self._listed[provider] = {name: frozenset(map(Decimal, prices)) for name, prices in found.items()}
+        return self._listed[provider].get(field_name, frozenset())
 
     def providers(self) -> tuple[str, ...]:
         """Give the names of the providers that have prices."""

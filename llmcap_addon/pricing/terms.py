@@ -6,6 +6,7 @@ ordinary call is billed at it. Before the call, what the account or project may 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -21,6 +22,10 @@ _STANDARD_WORDS = {
     # Google (REST: serviceTier; Vertex: trafficType) and Groq.
     "on_demand", "unspecified", "service_tier_unspecified", "traffic_type_unspecified", "provisioned_throughput",
     "performance",
+    # Vertex's ON_DEMAND_OFFPEAK: nobody lists its price, which can't be above the standard one.
+    "offpeak", "off_peak",
+    # Bedrock: paid for in advance.
+    "reserved",
 }  # fmt: skip
 _UNSAID = {"", "auto"}
 
@@ -36,6 +41,8 @@ def tier(provider: str, word: str) -> str:
         return "standard"
     if word.startswith("on_demand_"):  # Vertex: ON_DEMAND_PRIORITY, ON_DEMAND_FLEX
         word = word.removeprefix("on_demand_")
+        if word in _STANDARD_WORDS:
+            return "standard"
     if word == "fast":
         return "priority"  # OpenAI answers `fast` as priority
     return word
@@ -45,6 +52,8 @@ def tiers_possible(provider: str, terms: Terms, listed: frozenset[str]) -> tuple
     """Give the tiers that a request may be billed at; `listed` are those the model has a price for."""
     if provider == "anthropic":
         return ("fast", "standard") if terms.speed == "fast" else STANDARD
+    if provider == "bedrock" and terms.speed == "optimized":
+        return ("optimized", *STANDARD)
     asked = tier(provider, terms.service_tier)
     if asked == "":
         # `auto`, which is what an unset tier means, is decided by the project's settings.
@@ -63,6 +72,8 @@ def tiers_billed(provider: str, asked: Terms, named: Terms, listed: frozenset[st
         if tier(provider, named.service_tier) == "batch":
             return ("batch",)
         return ("fast", "standard") if (named.speed or asked.speed) == "fast" else STANDARD
+    if provider == "bedrock" and (named.speed or asked.speed) == "optimized":
+        return ("optimized", *STANDARD)
     found = tier(provider, named.service_tier)
     if found in KNOWN_TIERS:
         return (found,)
@@ -73,7 +84,7 @@ def tiers_billed(provider: str, asked: Terms, named: Terms, listed: frozenset[st
     return (*sorted(listed), "standard")
 
 
-KNOWN_TIERS = frozenset({"standard", "flex", "priority", "ultrafast", "batch", "fast"})
+KNOWN_TIERS = frozenset({"standard", "flex", "priority", "ultrafast", "batch", "fast", "optimized"})
 
 
 def place(provider: str, host: str, terms: Terms) -> str:
@@ -84,13 +95,19 @@ def place(provider: str, host: str, terms: Terms) -> str:
         return host.removesuffix(".api.openai.com")
     if provider == "xai" and host.endswith(".api.x.ai"):
         return host.split("-", 1)[0]
+    if provider == "vertex" and (found := _VERTEX_HOST.match(host)):
+        return found[1] or found[2] or ""
     return ""
+
+
+_VERTEX_HOST = re.compile(r"(?:([a-z0-9-]+)-)?aiplatform\.(?:([a-z0-9-]+)\.rep\.)?")
+"""us-central1-aiplatform.googleapis.com, aiplatform.eu.rep.googleapis.com; without a place it is the global one."""
 
 
 def factor_possible(provider: str, host: str, terms: Terms, geography: Mapping[str, Decimal]) -> Decimal:
     """Give the most that the place may multiply token prices by."""
     where = place(provider, host, terms)
-    if not where and provider == "anthropic":
+    if not where and provider in ("anthropic", *_UNSAID_PLACE):
         # Unset means the workspace's default, which the request does not show.
         # https://platform.claude.com/docs/en/build-with-claude/data-residency
         return max(geography.values(), default=Decimal(1))
@@ -102,10 +119,15 @@ def factor_billed(provider: str, host: str, asked: Terms, named: Terms, geograph
 
     Only Anthropic's responses name one (`usage.inference_geo`); elsewhere the host that was called decides.
     """
-    where = place(provider, host, named) if provider == "anthropic" else ""
-    return _factor(where or place(provider, host, asked), geography)
+    where = (place(provider, host, named) if provider == "anthropic" else "") or place(provider, host, asked)
+    if not where and provider in _UNSAID_PLACE:
+        return max(geography.values(), default=Decimal(1))
+    return _factor(where, geography)
 
 
+_UNSAID_PLACE = ("azure", "azure_ai")
+"""Where a deployment's zone decides, which neither request nor response shows: the dearest, unless it is told.
+https://learn.microsoft.com/azure/ai-foundry/foundry-models/concepts/deployment-types"""
 _EVERYWHERE = {"", "global", "not_available", "default"}
 
 

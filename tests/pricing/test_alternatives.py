@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
 
 import pytest
 
 from llmcap_addon.call import Alternative, Call, Content
+from llmcap_addon.pricing.overrides import PriceOverride
 from llmcap_addon.pricing.prices import Prices
-from llmcap_addon.pricing.rates import PriceOverride
 from llmcap_addon.usage import NO_TERMS, Share, Terms, Usage
 
 HOST = "api.anthropic.com"
@@ -58,7 +57,7 @@ def test_the_window_of_the_further_model_bounds_its_input() -> None:
 
 def test_shares_of_further_models_have_their_own_price() -> None:
     """A share costs its own model's price, even where the user has a price of their own for the model asked for."""
-    mine = {HOST: {"claude-haiku-4-5": PriceOverride(Decimal(2), Decimal(10))}}
+    mine = {HOST: {"claude-haiku-4-5": PriceOverride.flat(2, 10)}}
     shares = (Share(Usage(1_000, 100)), Share(Usage(1_000, 100), "claude-opus-4-6", NO_TERMS))
     total = shares[0].usage.plus(shares[1].usage)
     priced = prices(overrides=mine).cost(ADVISED, total, Terms(), shares=shares)

@@ -59,8 +59,8 @@ HAND_WORKED = [
     # gemini-2.5-flash: 0.30 text, 1.00 audio, 0.03 and 0.10 cached, 2.50 out
     ("google", "gemini-2.5-flash", Usage(1000, 100, cache_read_tokens=100, input_audio_tokens=600,
      cache_read_audio_tokens=50), STANDARD, 350 * 300 + 550 * 1000 + 50 * 30 + 50 * 100 + 250_000),
-    # deepseek-v4-pro, at the hours of its peak price: 1.32, 0.044, 3.96
-    ("deepseek", "deepseek-v4-pro", Usage(1000, 100, cache_read_tokens=500), STANDARD, 660_000 + 22_000 + 396_000),
+    # deepseek-v4-pro, on a Monday at 00:00 UTC, outside the hours of its peak price: 0.66, 0.022, 1.98
+    ("deepseek", "deepseek-v4-pro", Usage(1000, 100, cache_read_tokens=500), STANDARD, 330_000 + 11_000 + 198_000),
     # embeddings: 0.02 and 0.13
     ("openai", "text-embedding-3-small", Usage(7), STANDARD, 140),
     ("openai", "text-embedding-3-large", Usage(1_000_000), STANDARD, 130_000_000),
@@ -86,7 +86,8 @@ def test_nothing_used_costs_nothing(prices: Prices) -> None:
 def test_a_cost_is_rounded_up_once(tokens: int, expected: int) -> None:
     """Half a nano-dollar a token: two tokens are one nano-dollar, not two."""
     rate = femtousd(Decimal("0.0005"))
-    card = RateCard(Rates(rate, rate, rate, rate, 0, rate, rate, 0, 0, 0))
+    nothing = dict.fromkeys((field.name for field in dataclasses.fields(Rates)), 0)
+    card = RateCard(Rates(**{**nothing, "input": rate}))
     assert cost(card, Usage(tokens)) == expected
 
 

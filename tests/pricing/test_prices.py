@@ -12,8 +12,8 @@ from llmcap_addon.call import Content, Media
 from llmcap_addon.errors import PriceError
 from llmcap_addon.money import ceil_div
 from llmcap_addon.pricing import bounds
+from llmcap_addon.pricing.overrides import PriceOverride
 from llmcap_addon.pricing.prices import MAX_REMEMBERED, Prices
-from llmcap_addon.pricing.rates import PriceOverride
 from llmcap_addon.usage import Terms, Usage
 from tests.pricing.calls import TODAY, at, call
 from tests.pricing.test_cost import MODELS, usages
@@ -107,7 +107,7 @@ def test_affordable_output_is_the_inverse_of_amount(
 
 def test_free_output_is_affordable_to_the_bound(prices: Prices) -> None:
     """Where output costs nothing, all of it is affordable once the input is."""
-    free = Prices.load({"api.openai.com": {"*": PriceOverride(Decimal(1), Decimal(0))}}, now_ms=TODAY)
+    free = Prices.load({"api.openai.com": {"*": PriceOverride.flat(1, 0)}}, now_ms=TODAY)
     quote = free.quote(call("openai", "gpt-4o"))
     assert quote.affordable_output_tokens(10**9) == 1000
     assert quote.affordable_output_tokens(0) == 0
@@ -197,7 +197,7 @@ def priced(**globs: PriceOverride) -> Prices:
 
 def test_a_price_of_the_users_own_beats_the_table() -> None:
     """It is flat: no tier, no long prompt and no response model changes it."""
-    mine = priced(**{"gpt-5.4*": PriceOverride(Decimal(1), Decimal(2), Decimal("0.5"))})
+    mine = priced(**{"gpt-5.4*": PriceOverride.flat(1, 2, cached_input="0.5")})
     made = call("openai", "gpt-5.4", terms=Terms("priority"), host="api.openai.com")
     cost = mine.cost(made, Usage(300_000, 100, cache_read_tokens=100_000), Terms("priority"), "gpt-4o")
     assert cost.amount == 200_000_000 + 50_000_000 + 200_000
@@ -208,10 +208,10 @@ def test_the_most_specific_glob_wins() -> None:
     """A spelled-out name beats a glob, more letters beat fewer, "*" comes last."""
     mine = priced(
         **{
-            "*": PriceOverride(Decimal(1), Decimal(0)),
-            "gpt-*": PriceOverride(Decimal(2), Decimal(0)),
-            "gpt-4o*": PriceOverride(Decimal(3), Decimal(0)),
-            "GPT-4o": PriceOverride(Decimal(4), Decimal(0)),
+            "*": PriceOverride.flat(1, 0),
+            "gpt-*": PriceOverride.flat(2, 0),
+            "gpt-4o*": PriceOverride.flat(3, 0),
+            "GPT-4o": PriceOverride.flat(4, 0),
         }
     )
     amounts = [
@@ -234,7 +234,7 @@ def test_cache_prices_left_out_are_taken_from_the_input_price(
     dialect: str, cache_write: Decimal | None, expected: tuple[int, int, int]
 ) -> None:
     """Reads cost as input; writes too, but on Anthropic's API 1.25 times and, for an hour, twice."""
-    override = PriceOverride(Decimal(4), Decimal(20), None, cache_write)
+    override = PriceOverride.flat(4, 20, **({} if cache_write is None else {"cache_write": cache_write}))
     mine = Prices.load({"LLM.internal.example": {"*": override}}, now_ms=TODAY)
     made = call("internal", "any", dialect=dialect)
     costs = (
@@ -286,7 +286,7 @@ def test_what_is_remembered_is_bounded() -> None:
     prices = Prices.load(now_ms=TODAY)
     for number in range(MAX_REMEMBERED + 10):
         prices.quote(call("groq", f"invented-{number}"))
-    assert len(prices._found) <= MAX_REMEMBERED
+    assert len(prices._lookup._found) <= MAX_REMEMBERED
     assert len(prices._cards) <= MAX_REMEMBERED
 
 

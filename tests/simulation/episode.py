@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import nullcontext
-from decimal import Decimal
 from pathlib import Path
 from random import Random
 
 from llmcap_addon.budget.ledger import HEARTBEAT_MS, LEASE_MS
 from llmcap_addon.gate.live import LiveCall
+from llmcap_addon.pricing.overrides import PriceOverride
 from llmcap_addon.pricing.prices import Prices
-from llmcap_addon.pricing.rates import PriceOverride
 from llmcap_addon.pricing.tokens import Tokenizer
 from llmcap_addon.wire.dialect import Refusal
 from tests.simulation.check import Checker, Tally
@@ -41,7 +40,7 @@ class Letters(Tokenizer):
 
 def make_prices() -> Prices:
     """The shipped table, and a price of the user's own."""
-    own = PriceOverride(input=Decimal(3), output=Decimal(12), cached_input=Decimal("0.75"))
+    own = PriceOverride.flat(3, 12, cached_input="0.75")
     overrides = {"llm.internal.example": {"my-*": own}}
     return Prices.load(overrides, now_ms=lambda: START_MS, tokenizer=Letters())
 
