@@ -149,22 +149,29 @@ class CohereEmbed(_Cohere):
 
 
 class CohereRerank(_Cohere):
-    """`POST /v2/rerank`, `POST /v1/rerank`: billed by search units, not by tokens."""
+    """`POST /v2/rerank`, `POST /v1/rerank`: billed by search units, from rerank-v5.0 on by tokens."""
 
     name = "cohere.rerank"
 
     def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         body = load_json(request.body)
+        query = string(body, "query")
+        builder = ContentBuilder()
+        sizes: list[int] = []
+        for document in list_of(body, "documents"):
+            builder.messages += 1
+            builder.add_text(query)  # each document is read together with the query
+            sizes.append(builder.add_text(document) if isinstance(document, str) else builder.add_json(document))
         return Call(
             dialect=self.name,
             provider=target.provider,
             host=request.host,
             model=model_name(body, target),
             streamed=False,
-            content=ContentBuilder().build(),
+            content=builder.build(),
             has_output=False,
-            unit_bound=Usage(search_units=_search_units(body)),
+            unit_bound=Usage(search_units=_search_units(body, token_bound(query), sizes)),
             cache_write="none",
             client=client,
         )
@@ -174,16 +181,12 @@ class CohereRerank(_Cohere):
         return FailedMeter() if head.status >= 400 else MetaBodyMeter()
 
 
-def _search_units(body: JsonObject) -> int:
-    """Bound the search units: a byte is at most a token, and a query takes at most half of a document's room."""
-    room = max(TOKENS_PER_DOCUMENT - token_bound(string(body, "query")), TOKENS_PER_DOCUMENT // 2)
+def _search_units(body: JsonObject, query_tokens: int, document_tokens: list[int]) -> int:
+    """Bound the search units; a query takes at most half of a document's room."""
+    room = max(TOKENS_PER_DOCUMENT - query_tokens, TOKENS_PER_DOCUMENT // 2)
     most = positive_int(body, "max_tokens_per_doc") or MAX_TOKENS_PER_DOCUMENT
-    counted = 0
-    for document in list_of(body, "documents"):
-        text = ContentBuilder()
-        size = text.add_text(document) if isinstance(document, str) else text.add_json(document)
-        counted += max(1, ceil_div(min(size, most), room))
-    return max(1, ceil_div(counted, DOCUMENTS_PER_SEARCH_UNIT))
+    documents = sum(max(1, ceil_div(min(tokens, most), room)) for tokens in document_tokens)
+    return max(1, ceil_div(documents, DOCUMENTS_PER_SEARCH_UNIT))
 
 
 COHERE = (CohereChat(), CohereEmbed(), CohereRerank())

@@ -46,6 +46,10 @@ _XAI_SOURCES = 20
 @langchain/xai says 15)."""
 COMPOUND_TOOL_CALLS = 10
 """What Groq's compound systems may do for one request. https://console.groq.com/docs/compound/systems"""
+RESEARCH_SEARCHES = 100
+"""Of one answer of Perplexity's deep research, which tells how many it ran, but takes no limit; its document's example
+ran 18. https://docs.perplexity.ai/getting-started/models/models/sonar-deep-research"""
+_TELLS_SEARCHES = frozenset({"groq", "perplexity"})
 MAX_TOOLS_RUN = 1000
 """Tools of one answer that are told apart; a hundred times what any may run."""
 _CLIENT_TOOLS = frozenset({"function", "custom"})
@@ -67,7 +71,7 @@ class ChatDialect:
         for message in list_of(body, "messages"):
             add_message(builder, message)
         _add_tools(builder, body)
-        _add_searches(builder, body, model, choices)
+        _add_searches(builder, body, target.provider, model, choices)
         return Call(
             dialect=self.name,
             provider=target.provider,
@@ -92,8 +96,9 @@ class ChatDialect:
         """Make the meter for a response."""
         if head.status >= 400:
             return error_meter(call, head)
-        # OpenAI's usage has no field that would report a search, so all that could be are billed; Groq lists each tool.
-        searches = 0 if call.provider == "groq" else call.content.web_searches
+        # OpenAI's usage has no field that would report a search, so all that could be are billed; Groq lists each tool,
+        # and Perplexity says what the whole cost.
+        searches = 0 if call.provider in _TELLS_SEARCHES else call.content.web_searches
         if is_event_stream(head.content_type, streamed=call.streamed):
             return ChatStreamMeter(call, count, searches, drops_usage=call.editable and must_ask(call, body))
         return ChatBodyMeter(call, count, searches)
@@ -155,7 +160,7 @@ def _add_tools(builder: ContentBuilder, body: JsonObject) -> None:
         add_content(builder, prediction)
 
 
-def _add_searches(builder: ContentBuilder, body: JsonObject, model: str, choices: int) -> None:
+def _add_searches(builder: ContentBuilder, body: JsonObject, provider: str, model: str, choices: int) -> None:
     name = model.lower()
     plugins = [mapping(plugin).get("id") for plugin in list_of(body, "plugins")]
     if body.get("web_search_options") is not None or "-search-" in name or name.endswith(":online") or "web" in plugins:
@@ -168,6 +173,13 @@ def _add_searches(builder: ContentBuilder, body: JsonObject, model: str, choices
         builder.opaque = True
         builder.server_turns = max(builder.server_turns, 1)
         builder.web_searches += positive_int(search, "max_search_results") or _XAI_SOURCES
+    if provider == "perplexity":
+        # Each answer has a fee, which counts as a search; research is billed by the search, and by what it has read.
+        builder.web_searches = max(builder.web_searches, choices)
+        if "deep-research" in name:
+            builder.opaque = True
+            builder.server_turns = DEFAULT_SERVER_TURNS
+            builder.web_searches = RESEARCH_SEARCHES
     if "compound" in name:  # Groq's systems bring their own tools
         builder.opaque = True
         builder.server_turns = COMPOUND_TOOL_CALLS

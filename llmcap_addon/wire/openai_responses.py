@@ -69,6 +69,7 @@ class ResponsesDialect:
                 "send it without `background`, or streamed"
             )
         model = model_name(body, target)
+        _refuse_other_models(body, model)
         builder = ContentBuilder()
         _add_input(builder, body)
         self._add_previous(builder, body.get("previous_response_id"), request.host, model)
@@ -167,6 +168,16 @@ def failed_event(call: Call, refusal: Refusal, reading: Reading, read: Responses
     }
 
 
+def _refuse_other_models(body: JsonObject, model: str) -> None:
+    """Refuse what another model than the one named may answer: `models` and `preset` at OpenRouter and Perplexity."""
+    for key in ("models", "preset"):
+        given = body.get(key)
+        if given and given != [model]:
+            raise UnreadableRequest(
+                f"`{key}` may be billed at another model's price and is not metered yet; name one `model`"
+            )
+
+
 def _add_input(builder: ContentBuilder, body: JsonObject) -> None:
     stored = body.get("store") is not False
     for key in ("instructions", "input"):
@@ -187,6 +198,8 @@ def _add_input(builder: ContentBuilder, body: JsonObject) -> None:
 
 def _add_tools(builder: ContentBuilder, body: JsonObject, provider: str) -> None:
     limit = positive_int(body, "max_tool_calls", minimum=0)
+    if provider == "perplexity" and limit is None:
+        limit = positive_int(body, "max_steps")
     turns = DEFAULT_SERVER_TURNS if limit is None else limit
     given = body.get("input")
     tools = list_of(body, "tools")

@@ -61,7 +61,7 @@ def chat_usage(raw: object, provider: str, searches: int = 0, *, has_output: boo
         input_audio=_count(details, "audio_tokens") or 0,
         output_audio=_count(output_details, "audio_tokens") or 0,
         output_image=_count(output_details, "image_tokens") or 0,
-        searches=max(_searches(raw, provider), searches),
+        searches=_searches(raw, provider, searches),
         file_searches=_xai_tools(raw)[1] if provider == "xai" else 0,
     )
 
@@ -80,7 +80,7 @@ def responses_usage(raw: object, searches: int, provider: str = "") -> Usage | N
         cache_write=_count(details, "cache_write_tokens") or 0,
         cache_write_long=_count(mapping(details.get("cache_write_tokens_details")), "ttl_12h_tokens") or 0,
         reasoning=_lenient(mapping(raw.get("output_tokens_details")).get("reasoning_tokens")),
-        searches=max(_searches(raw, provider), searches),
+        searches=_searches(raw, provider, searches),
         file_searches=_xai_tools(raw)[1] if provider == "xai" else 0,
     )
 
@@ -149,17 +149,22 @@ def _usage(
     )
 
 
-def _searches(raw: JsonObject, provider: str) -> int:
-    """Count the searches, and other hosted tools billed by the use, that a usage reports."""
+def _searches(raw: JsonObject, provider: str, assumed: int) -> int:
+    """Count the searches, and other hosted tools billed by the use, that a usage reports; else those assumed."""
+    reported: int | None
     if provider == "openrouter":
         # Its SDK's `ServerToolUseDetails`; its image endpoint has the shorter name.
         used = mapping(raw.get("server_tool_use_details") or raw.get("server_tool_use"))
-        return _count(used, "web_search_requests") or 0
-    if provider == "perplexity":
-        return _count(raw, "num_search_queries") or 0
-    if provider == "xai":
-        return max(_count(raw, "num_sources_used") or 0, _xai_tools(raw)[0])
-    return _count(mapping(raw.get("server_tool_use")), "web_search_requests") or 0
+        reported = _count(used, "web_search_requests")
+    elif provider == "perplexity":
+        reported = _count(raw, "num_search_queries")
+    elif provider == "xai":
+        sources = _count(raw, "num_sources_used")
+        told = sources is not None or raw.get("num_server_side_tools_used") is not None
+        reported = max(sources or 0, _xai_tools(raw)[0]) if told else None
+    else:
+        reported = _count(mapping(raw.get("server_tool_use")), "web_search_requests")
+    return assumed if reported is None else reported
 
 
 _XAI_CHEAP_TOOLS = ("web", "x_search", "code")
