@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.bench import crash, ledger, overshoot
+from tests.bench import bounds, crash, ledger, overshoot
 from tests.bench.load import MAX_TOKENS
 
 
@@ -51,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     grown.add_argument("--caps", type=int, default=100, help="how many (default: 100)")
     grown.add_argument("--store", choices=["sqlite"], default="sqlite", help="the ledger (default: sqlite)")
     grown.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    above = commands.add_parser(
+        "bounds",
+        help="how far above its cost a call's reservation is",
+        description="Compares what is reserved for the requests of the corpus with what they cost.",
+    )
+    above.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     for command in (over, broken):
         command.add_argument("--seed", type=int, default=1, help="of the load and the moments (default: 1)")
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -64,6 +70,9 @@ def main() -> int:
     if options.command == "ledger":
         ledgers = ledger.run(options.rows, options.caps)
         figures, text, held = ledger.as_json(ledgers), ledger.tell(ledgers), True
+    elif options.command == "bounds":
+        figures, held = bounds.measure(), True
+        text = bounds.tell(figures)
     elif options.command == "crash":
         result = crash.crash(options.kills, options.seed)
         figures, text, held = crash.as_json(result), crash.tell(result, options.seed), not result.violations

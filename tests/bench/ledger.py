@@ -111,6 +111,10 @@ def fill(path: Path, rows: int, caps: Sequence[Cap]) -> None:
             f" VALUES ({', '.join('?' * 21)})",
             calls(),
         )
+        connection.execute(
+            "INSERT INTO spent SELECT started_at_ms / 86400000, host, provider, model, client, run, sum(cost) FROM ledger"
+            " GROUP BY 1, host, provider, model, client, run"
+        )
         lasting = [cap for cap in caps if cap.per not in {"run", "ever"}]
 
         def balances() -> Iterator[tuple[Any, ...]]:
