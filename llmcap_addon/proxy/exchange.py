@@ -12,14 +12,12 @@ from collections.abc import Callable, Coroutine
 from llmcap_addon.activity import CallLine
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.gate import Gate
-from llmcap_addon.gate.live import Ending, LiveCall, Step
+from llmcap_addon.gate.live import Ending, LiveCall
+from llmcap_addon.proxy.valve import Valve
 from llmcap_addon.usage import Reading
 from llmcap_addon.wire.dialect import Dialect, Meter, Refusal, ResponseHead
 from llmcap_addon.wire.encodings import Decoder, UndecodableBody, decoder
 from llmcap_addon.wire.meters import BodyMeter
-
-MAX_HELD_BYTES = 1 << 20
-"""Held back while one extension is under way; a provider that sends more than this in that time is cut."""
 
 
 class Exchange:
@@ -45,16 +43,12 @@ class Exchange:
         self._gate = gate
         self._dialect = dialect
         self._body = body
-        self._spawn = spawn
-        self._nudge = nudge
+        self._valve = Valve(gate=gate, live=live, spawn=spawn, nudge=nudge, on_cut=self._end_with)
         self._on_trouble = on_trouble
         self._meter: Meter | None = None
         self._decoder: Decoder | None = None
         self._decodes_for_client = False
-        self._held = bytearray()
-        self._holding = False
         self._tail: bytes | None = None
-        self._cut = False
         self._done = False
         self._failure = ""
         self.ended = asyncio.Event()
@@ -85,7 +79,7 @@ class Exchange:
     @property
     def reads_on(self) -> bool:
         """True when the provider bills the rest even if nobody listens: then its last word is worth waiting for."""
-        return self.live.call.bills_after_disconnect and self.sent and not self._cut
+        return self.live.call.bills_after_disconnect and self.sent and not self._valve.is_cut
 
     # ── mitmproxy's stream callable, and what our stream asks afterwards ──
 
@@ -95,12 +89,12 @@ class Exchange:
         Never an empty chunk: in HTTP/1.1's chunked coding that would end the body.
         """
         shown = b""
-        if not self._cut:
+        if not self._valve.is_cut:
             try:
                 shown = self._take(data)
             except BaseException as error:  # tiktoken's panic is a BaseException; an exception here must become a cut
                 self.fail(error)
-        if not data and self._cut:
+        if not data and self._valve.is_cut:
             # The provider has ended by itself: our stream does not ask any more, so the tail goes out here.
             shown = self.take_tail() or b""
         return [shown] if shown else []
@@ -111,11 +105,7 @@ class Exchange:
 
     def take_held(self) -> bytes:
         """Give the held bytes once they may go out."""
-        if self._holding or not self._held:
-            return b""
-        held = bytes(self._held)
-        self._held.clear()
-        return held
+        return b"".join(self._valve.take_held())
 
     def take_tail(self) -> bytes | None:
         """Give the last bytes if the stream is to end now, once."""
@@ -126,11 +116,11 @@ class Exchange:
         """End the response because something of ours failed; what it said then is unknown, so its bound is posted."""
         self._on_trouble(f"internal error in a response: {type(error).__name__}: {error}")
         self._failure = f"cut after an internal error ({type(error).__name__})"
-        self._end_with(messages.failure("internal", f"stream cut after an internal error ({type(error).__name__})"))
+        self._valve.cut(messages.failure("internal", f"stream cut after an internal error ({type(error).__name__})"))
 
     async def finish(self, ending: Ending, note: str = "") -> CallLine | None:
         """Settle; gives the call's last line, once."""
-        if ending == "complete" and not self._cut:
+        if ending == "complete" and not self._valve.is_cut:
             try:
                 self._end_meter()
             except BaseException as error:  # as above; a call that is not settled would stay reserved
@@ -139,7 +129,7 @@ class Exchange:
         if not reading.final:
             reading.unreadable = reading.unreadable or self._failure
         try:
-            return await self.live.finish(reading, "cut" if self._cut else ending, self.status, note)
+            return await self.live.finish(reading, "cut" if self._valve.is_cut else ending, self.status, note)
         finally:
             self.ended.set()
 
@@ -149,8 +139,7 @@ class Exchange:
         assert self._meter is not None
         if not data:
             rest = self._end_meter()
-            self._holding = False
-            held = self.take_held()  # the answer is whole and billed: nothing is saved by holding its end
+            held = b"".join(self._valve.end())
             return held + (rest if self._shows_metered else b"")
         shown = b"" if self._shows_metered else data
         if self._decoder is not None:
@@ -161,7 +150,7 @@ class Exchange:
                 metered = b""
             if self._shows_metered:
                 shown = metered
-        return self._obey(self.live.observe(self._meter.reading), shown)
+        return b"".join(self._valve.let_through(self._meter.reading, shown))
 
     @property
     def _shows_metered(self) -> bool:
@@ -171,7 +160,7 @@ class Exchange:
     def _end_meter(self) -> bytes:
         if self._done or self._meter is None:
             return b""
-        self._done = True
+        self._done = self._valve.is_over = True
         rest = b""
         if self._decoder is not None:
             try:
@@ -189,45 +178,7 @@ class Exchange:
         if self._decodes_for_client:
             self.live.refuse(messages.failure("unreadable", f"stream cut, it can't be decoded: {error}"))
 
-    def _obey(self, step: Step, shown: bytes) -> bytes:
-        if step is Step.CUT and self.live.refusal is not None:
-            self._end_with(self.live.refusal)
-            return b""
-        if step is Step.HOLD or self._holding:
-            self._holding = True
-            self._held += shown
-            shown = b""
-            if len(self._held) > MAX_HELD_BYTES:
-                self._end_with(messages.failure("store", "stream cut, its reservation was not extended in time"))
-                return b""
-        if self.live.wants_extension:
-            self.live.extending = True  # several chunks may come before the task has its first turn
-            self._spawn(self._extend())
-        return shown if self._holding else self.take_held() + shown
-
-    async def _extend(self) -> None:
-        assert self._meter is not None
-        reading = self._meter.reading
-        while not self._cut and not self._done:
-            step = await self._gate.extend(self.live, reading)
-            if step is Step.CUT:
-                if not self.live.ended and not self._done:
-                    self._end_with(self.live.refusal or messages.failure("internal", "stream cut"))
-                    self._nudge()
-                return
-            if step is Step.PASS:
-                self._holding = False
-                self._nudge()
-            if not self.live.wants_extension:
-                return
-
     def _end_with(self, refusal: Refusal) -> None:
-        if self._cut:
-            return
-        self._cut = True
-        self._holding = True
-        self._held.clear()
-        self.live.refuse(refusal)
         self._tail = b""
         if not self.aborts and self._meter is not None:
             try:

@@ -16,7 +16,7 @@ from llmcap_addon.budget.caps import Cap
 from llmcap_addon.call import Call
 from llmcap_addon.gate.live import Ending
 from llmcap_addon.money import nanousd
-from llmcap_addon.proxy.exchange import MAX_HELD_BYTES
+from llmcap_addon.proxy.valve import MAX_HELD_BYTES
 from llmcap_addon.wire.dialect import CountTokens, Dialect, Meter, Refusal, ResponseHead
 from llmcap_addon.wire.openai_chat import CHAT, ChatDialect
 from tests.gate.house import GPT_4O, STREAM, MakeHouse
