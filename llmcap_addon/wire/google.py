@@ -1,7 +1,6 @@
 """Google generateContent and streamGenerateContent, of the Gemini API and of Vertex.
 
-The model and the method stand in the path. The body is proto JSON: each field goes by its camelCase name or by its
-snake_case one, here and in every part (https://protobuf.dev/programming-guides/json/).
+The model and the method stand in the path.
 """
 # ruff: noqa: ARG002 - every dialect takes what the contract hands it
 
@@ -11,11 +10,18 @@ import re
 from urllib.parse import unquote
 
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
-from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Terms
+from llmcap_addon.usage import Terms, Usage
+from llmcap_addon.wire.counts import MAX_WORD_CHARS
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.google_meter import ResponseArrayMeter, ResponseBodyMeter, ResponseStreamMeter
-from llmcap_addon.wire.media import kind_of, media_from_base64
+from llmcap_addon.wire.google_request import (
+    items,
+    member,
+    model_and_method,
+    named,
+    read_input,
+    refuse_field_masks,
+)
 from llmcap_addon.wire.meters import FailedMeter
 from llmcap_addon.wire.replies import encode_json, event_bytes, json_response
 from llmcap_addon.wire.sse import SseMeter
@@ -24,8 +30,7 @@ from llmcap_addon.wire.text import ContentBuilder, JsonObject, load_json, mappin
 _METHODS = ("generateContent", "streamGenerateContent")
 
 _CLIENT_TOOLS = ("functionDeclarations", "computerUse")
-_SEARCH_TOOLS = ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch", "googleMaps", "parallelAiSearch",
-                 "exaAiSearch")  # fmt: skip
+_SEARCH_TOOLS = ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch", "parallelAiSearch", "exaAiSearch")
 
 # Which models think is told by their names; a name not listed here thinks.
 # https://ai.google.dev/gemini-api/docs/thinking
@@ -63,12 +68,12 @@ class GoogleGenerate:
 
     def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
-        model, method = _model_and_method(request.path)
-        _refuse_field_masks(request)
-        body = _named(load_json(request.body))
-        config = _object(body, "generationConfig")
+        model, method = model_and_method(request.path, _METHODS)
+        refuse_field_masks(request)
+        body = named(load_json(request.body))
+        config = member(body, "generationConfig")
         content = ContentBuilder()
-        _read_input(body, config, content)
+        read_input(body, config, content)
         _read_tools(body, config, content)
         shared_tier = request.headers.get("x-vertex-ai-llm-shared-request-type", "")
         return Call(
@@ -78,6 +83,7 @@ class GoogleGenerate:
             model=model,
             streamed=method == "streamGenerateContent",
             content=content.build(),
+            unit_bound=_unit_bound(body, target.provider),
             # Thoughts count inside it: an answer stops with MAX_TOKENS when both together reach it, which Google's
             # documents leave open but which is what its models do (github.com/googleapis/python-genai/issues/2062).
             # One that overran it would be billed and posted as it is.
@@ -104,11 +110,12 @@ class GoogleGenerate:
         """Make the meter for an answer: events by the content type, an array when a stream has another."""
         if head.status >= 400:
             return FailedMeter()
+        tier = head.headers.get("x-gemini-service-tier", "")[:MAX_WORD_CHARS].lower()
         if "event-stream" in head.content_type.lower():
-            return ResponseStreamMeter(call.model, call.choices, count)
+            return ResponseStreamMeter(call, tier, count)
         if call.streamed:
-            return ResponseArrayMeter(call.model, call.choices, count)
-        return ResponseBodyMeter(call.model, call.choices, count)
+            return ResponseArrayMeter(call, tier, count)
+        return ResponseBodyMeter(call, tier, count)
 
     def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
         """Shape a refusal as the API's error body, in an array where the client waits for one."""
@@ -133,119 +140,11 @@ def _error(code: int, message: str, details: list[object]) -> JsonObject:
     return {"error": {"code": code, "message": message, "status": status, "details": details}}
 
 
-def _model_and_method(path: str) -> tuple[str, str]:
-    """Split …/models/NAME:METHOD; tuned models and endpoints keep their collection in the name."""
-    resource, _, method = unquote(path).rpartition(":")
-    if method not in _METHODS:
-        raise UnreadableRequest("the path does not end in :generateContent or :streamGenerateContent")
-    collection, _, name = resource.rpartition("/")
-    collection = collection.rpartition("/")[2]
-    if not name or collection not in ("models", "tunedModels", "endpoints"):
-        raise UnreadableRequest("the path names no model")
-    return (name if collection == "models" else f"{collection}/{name}"), method
-
-
-def _refuse_field_masks(request: Request) -> None:
-    """Refuse what takes fields out of the answer: its text and usage may be among them.
-
-    https://cloud.google.com/apis/docs/system-parameters
-    """
-    masks = (request.query.get("fields"), request.query.get("$fields"), request.headers.get("x-goog-fieldmask"))
-    if any(mask not in (None, "", "*") for mask in masks):
-        raise UnreadableRequest("a field mask takes out of the answer what it is counted by; leave it out")
-
-
-def _named(value: JsonObject) -> JsonObject:
-    """Give an object's fields by their camelCase names; raises UnreadableRequest when a field is there twice."""
-    named: JsonObject = {}
-    for key, item in value.items():
-        name = re.sub(r"(?<=[a-z0-9])_([a-z0-9])", lambda found: found[1].upper(), key)
-        if name in named:
-            raise UnreadableRequest(f"{name} is given twice")
-        named[name] = item
-    return named
-
-
-def _object(body: JsonObject, key: str) -> JsonObject:
-    value = body.get(key)
-    if value is not None and not isinstance(value, dict):
-        raise UnreadableRequest(f"{key} is not an object")
-    return _named(mapping(value))
-
-
-def _items(body: JsonObject, key: str) -> list[object]:
-    """Give a repeated field; a single message in place of a list is taken as one."""
-    value = body.get(key)
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
-
-
-def _read_input(body: JsonObject, config: JsonObject, content: ContentBuilder) -> None:
-    detail = _resolution(config.get("mediaResolution"))
-    for message in [*_items(body, "systemInstruction"), *_items(body, "contents")]:
-        content.messages += 1
-        if not isinstance(message, dict):
-            content.add_json(message)
-            continue
-        for part in _items(message, "parts"):
-            content.blocks += 1
-            _read_part(part, content, detail)
-    if body.get("cachedContent"):
-        content.opaque = True
-    if config.get("continuationToken"):
-        content.opaque = True
-
-
-def _read_part(value: object, content: ContentBuilder, detail: str) -> None:
-    """Read one part; what is neither text nor data counts as JSON. A thought's signature holds the thought."""
-    if not isinstance(value, dict):
-        content.add_json(value)
-        return
-    part = _named(value)
-    detail = _resolution(mapping(part.get("mediaResolution")).get("level")) or detail
-    blob = _object(part, "inlineData")
-    data = blob.get("data")
-    if isinstance(data, str):
-        mime_type = blob.get("mimeType")
-        content.add_media(media_from_base64(kind_of(str(mime_type)), data, detail))
-    elif blob:
-        raise UnreadableRequest("inlineData has no data")
-    if part.get("fileData"):
-        content.opaque = True
-    function = _object(part, "functionResponse")
-    for inner in _items(function, "parts"):
-        content.blocks += 1
-        _read_leaf(inner, content, detail)
-    function.pop("parts", None)
-    rest = {
-        key: item for key, item in part.items() if key not in ("inlineData", "fileData", "functionResponse", "text")
-    }
-    if isinstance(part.get("text"), str):
-        content.add_text(str(part["text"]))
-    for other in (function, rest):
-        if other:
-            content.add_json(other)
-
-
-def _read_leaf(value: object, content: ContentBuilder, detail: str) -> None:
-    """Read a part of a function's response, which can hold no further functions."""
-    part = _named(mapping(value))
-    part.pop("functionResponse", None)
-    _read_part(part, content, detail)
-
-
-def _resolution(value: object) -> str:
-    """MEDIA_RESOLUTION_HIGH → "high"; empty when unset."""
-    level = str(value).lower().removeprefix("media_resolution_") if isinstance(value, str) else ""
-    return "" if level == "unspecified" else level
-
-
 def _read_tools(body: JsonObject, config: JsonObject, content: ContentBuilder) -> None:
     """Read tools; those that run at Google make passes over the input whose number nobody bounds."""
-    for item in _items(body, "tools"):
+    for item in items(body, "tools"):
         content.add_tools(item)
-        for name in _named(mapping(item)):
+        for name in named(mapping(item)):
             if name != "functionDeclarations":
                 content.provider_tools += 1
             if name not in _CLIENT_TOOLS:
@@ -257,17 +156,26 @@ def _read_tools(body: JsonObject, config: JsonObject, content: ContentBuilder) -
             content.add_tools(section[key])
 
 
+def _unit_bound(body: JsonObject, provider: str) -> Usage:
+    """Bound what is billed by the piece beside searches: maps, and on Vertex searches in one's own data."""
+    names = {name for item in items(body, "tools") for name in named(mapping(item))}
+    return Usage(
+        maps_requests=DEFAULT_SERVER_TURNS if "googleMaps" in names else 0,
+        file_search_requests=DEFAULT_SERVER_TURNS if "retrieval" in names and provider == "vertex" else 0,
+    )
+
+
 def _hidden_output_tokens(config: JsonObject, model: str) -> int | None:
     """Bound what a stream does not show while it is made: thoughts, and images and speech until they are done.
 
     A `thinkingBudget` above 0 is no bound: models overrun it. Only `maxOutputTokens` is one.
     """
-    modalities = _items(config, "responseModalities")
+    modalities = items(config, "responseModalities")
     if any(str(modality).upper() != "TEXT" for modality in modalities):
         return None
     if "image" in model or "tts" in model:
         return None
-    thinking = _object(config, "thinkingConfig")
+    thinking = member(config, "thinkingConfig")
     budget = thinking.get("thinkingBudget")
     if _NEVER_THINKS.search(model):
         return 0

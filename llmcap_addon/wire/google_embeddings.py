@@ -1,0 +1,158 @@
+"""Google's embeddings: `:embedContent`, `:batchEmbedContents`, and on Vertex `:predict` of its text models.
+
+Shapes as in the SDK's `EmbedContentResponse` and what it is made from (`models._EmbedContentResponse_from_vertex`).
+Only input is billed: by tokens, and by characters for the text models of before Gemini.
+https://cloud.google.com/vertex-ai/generative-ai/pricing
+"""
+# ruff: noqa: ARG002 - every dialect takes what the contract hands it
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from llmcap_addon.call import Call
+from llmcap_addon.errors import UnreadableRequest
+from llmcap_addon.usage import Usage
+from llmcap_addon.wire.counts import json_object, reported_count, reported_part
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
+from llmcap_addon.wire.google import GENERATE
+from llmcap_addon.wire.google_request import items, model_and_method, named, read_message, refuse_field_masks
+from llmcap_addon.wire.google_usage import UsageMaxima
+from llmcap_addon.wire.meters import BodyMeter, FailedMeter
+from llmcap_addon.wire.text import MAX_COUNT, ContentBuilder, JsonObject, load_json, mapping, parse_object
+
+_BY_CHARACTER = re.compile(r"(?:^|/)(?:text-embedding-|text-multilingual-embedding-|textembedding-gecko)")
+"""The models whose `metadata.billableCharacterCount` is what is billed."""
+
+
+class GoogleEmbeddings:
+    """The dialect of Google's embeddings."""
+
+    name = "google.embeddings"
+
+    def parse(self, request: Request, target: Target, client: str) -> Call:
+        """Understand a request; raises UnreadableRequest."""
+        model, method = model_and_method(request.path, tuple(_READERS))
+        refuse_field_masks(request)
+        body = named(load_json(request.body))
+        content = ContentBuilder()
+        texts = _READERS[method](body, content)
+        if content.opaque:
+            content.server_turns = max(0, texts - 1)  # each of them has a context window of its own
+        built = content.build()
+        characters = sum(len(text) for text in built.texts) if _BY_CHARACTER.search(model) else 0
+        return Call(
+            dialect=self.name,
+            provider=target.provider,
+            host=request.host,
+            model=target.model_of(model),
+            streamed=False,
+            content=built,
+            has_output=False,
+            unit_bound=Usage(input_characters=characters),
+            cache_write="none",
+            client=client,
+        )
+
+    def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
+        """Change nothing: there is no output to limit."""
+        return body
+
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
+        """Make the meter for an answer."""
+        return FailedMeter() if head.status >= 400 else EmbeddingsMeter(call)
+
+    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
+        """Shape a refusal as the API's error body."""
+        return GENERATE.refusal(call, request, refusal, status)
+
+    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
+        """Nothing can end half a JSON body; the connection breaks off."""
+        return b""
+
+
+def _read_one(body: JsonObject, content: ContentBuilder) -> int:
+    """Read one content to embed; gives how many there are."""
+    if not isinstance(body.get("content"), dict):
+        raise UnreadableRequest("content is not an object")
+    content.messages += 1
+    read_message(body["content"], content, "")
+    if isinstance(body.get("title"), str):
+        content.add_text(str(body["title"]))
+    return 1
+
+
+def _read_batch(body: JsonObject, content: ContentBuilder) -> int:
+    requests = items(body, "requests")
+    for one in requests:
+        _read_one(named(mapping(one)), content)
+    return len(requests)
+
+
+def _read_instances(body: JsonObject, content: ContentBuilder) -> int:
+    """Read the instances of a `:predict`: a text, or a content, with its title beside it."""
+    instances = items(body, "instances")
+    for one in instances:
+        instance = named(mapping(one))
+        if isinstance(instance.get("content"), str):
+            instance["content"] = {"parts": [{"text": instance["content"]}]}
+        _read_one(instance, content)
+    return len(instances)
+
+
+_READERS: dict[str, Callable[[JsonObject, ContentBuilder], int]] = {
+    "embedContent": _read_one,
+    "batchEmbedContents": _read_batch,
+    "predict": _read_instances,
+}
+
+
+class EmbeddingsMeter(BodyMeter):
+    """Reads a whole answer; without a word of usage its cost stays the request's bound."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self._call = call
+
+    def on_body(self, body: bytes) -> None:
+        """Read the usage, wherever the endpoint tells it."""
+        value = parse_object(body)
+        if "error" in value:
+            self.reading.failed = True
+            return
+        usage = self._usage(value)
+        if usage is not None:
+            self.reading.usage = usage
+            self.reading.final = True
+
+    def _usage(self, value: JsonObject) -> Usage | None:
+        """Raises ValueError for what is no count."""
+        metadata = reported_part(value, "metadata")
+        if _BY_CHARACTER.search(self._call.model) and metadata.get("billableCharacterCount") is not None:
+            return Usage(input_characters=reported_count(metadata, "billableCharacterCount"))
+        if value.get("usageMetadata") is not None:
+            said = json_object(value["usageMetadata"], "usageMetadata")
+            if said.get("promptTokenCount") is None and said.get("totalTokenCount") is None:
+                return None
+            maxima = UsageMaxima(self._call)
+            maxima.take({"promptTokenCount": said.get("totalTokenCount"), **said, "totalTokenCount": 0})
+            return maxima.usage()
+        predictions = value.get("predictions")
+        if not isinstance(predictions, list) or not predictions:
+            return None
+        return Usage(input_tokens=sum(map(_token_count, predictions)))
+
+
+def _token_count(prediction: object) -> int:
+    """Read how many tokens one instance had; the SDK types it as a float, so a whole one is a count too."""
+    embeddings = reported_part(json_object(prediction, "a prediction"), "embeddings")
+    count = reported_part(embeddings, "statistics").get("token_count")
+    if isinstance(count, float) and count.is_integer():
+        count = int(count)
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT:
+        raise ValueError("token_count is no token count")
+    return count
+
+
+EMBEDDINGS = GoogleEmbeddings()
