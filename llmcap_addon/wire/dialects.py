@@ -10,6 +10,7 @@ from llmcap_addon.wire.bedrock_invoke import INVOKE
 from llmcap_addon.wire.cohere import COHERE
 from llmcap_addon.wire.dialect import Dialect
 from llmcap_addon.wire.google import GENERATE
+from llmcap_addon.wire.google_embeddings import EMBEDDINGS as GOOGLE_EMBEDDINGS
 from llmcap_addon.wire.openai_chat import CHAT
 from llmcap_addon.wire.openai_compact import COMPACT, DECISIONS
 from llmcap_addon.wire.openai_completions import COMPLETIONS
@@ -27,6 +28,7 @@ DIALECTS: Mapping[str, Dialect] = {
         DECISIONS,
         MESSAGES,
         GENERATE,
+        GOOGLE_EMBEDDINGS,
         CONVERSE,
         INVOKE,
         *COHERE,

@@ -20,6 +20,7 @@ COMPACT = "openai.compact"
 DECISIONS = "openai.decisions"
 MESSAGES = "anthropic.messages"
 GENERATE = "google.generate"
+GOOGLE_EMBEDDINGS = "google.embeddings"
 COHERE_CHAT = "cohere.chat"
 COHERE_EMBED = "cohere.embed"
 COHERE_RERANK = "cohere.rerank"
@@ -81,15 +82,82 @@ METERED = (
     # DeepSeek, Fireworks, OpenRouter and others speak Anthropic's dialect too.
     Endpoint("openai", "/messages", MESSAGES, "anthropic.types.Message", but=("openai",)),
     Endpoint("anthropic", "/messages", MESSAGES, "anthropic.types.Message"),
+    # Anthropic's API on Google Cloud (`lib/google_cloud` of the SDK).
+    Endpoint(
+        "anthropic",
+        "/projects/.+/invoke/v1/messages",
+        MESSAGES,
+        "anthropic.types.Message",
+        only=("anthropic",),
+        shown="/projects/…/invoke/v1/messages",
+    ),
     Endpoint("cohere", "/v2/chat", COHERE_CHAT, "cohere.V2ChatResponse"),
     Endpoint("cohere", "/v[12]/embed", COHERE_EMBED, "cohere.EmbedByTypeResponse"),
     Endpoint("cohere", "/v[12]/rerank", COHERE_RERANK, "cohere.V2RerankResponse"),
     Endpoint(
         "google",
-        "(?:.*/)?models/[^/:]+:(?:generateContent|streamGenerateContent)",
+        "(?:.*/)?(?:models|tunedModels|endpoints)/[^/:]+:(?:generateContent|streamGenerateContent)",
         GENERATE,
         "google.genai.types.GenerateContentResponse",
         shown="models/MODEL:generateContent, :streamGenerateContent",
+    ),
+    Endpoint(
+        "google",
+        "(?:.*/)?models/[^/:]+:(?:embedContent|batchEmbedContents)",
+        GOOGLE_EMBEDDINGS,
+        "google.genai.types.EmbedContentResponse",
+        shown="models/MODEL:embedContent, :batchEmbedContents",
+    ),
+    Endpoint(
+        "google",
+        "(?:/projects/.+)?/publishers/google/models/"
+        "(?:text-embedding-|text-multilingual-embedding-|textembedding-gecko|gemini-embedding-)[^/:]*:predict",
+        GOOGLE_EMBEDDINGS,
+        "google.genai.types.EmbedContentResponse",
+        only=("vertex",),
+        shown="models/EMBEDDING-MODEL:predict",
+    ),
+    # What Vertex serves in others' shapes: `lib/vertex` of the `anthropic` SDK, `mistralai.gcp`, `providers/vertex` of
+    # the `openai` SDK, and its OpenAI-compatible endpoint.
+    Endpoint(
+        "google",
+        "/projects/.+/publishers/anthropic/models/(?P<model>[^/:]+):(?:rawPredict|streamRawPredict)",
+        MESSAGES,
+        "anthropic.types.Message",
+        only=("vertex",),
+        shown="publishers/anthropic/models/MODEL:rawPredict, :streamRawPredict",
+    ),
+    Endpoint(
+        "google",
+        "/projects/.+/publishers/mistralai/models/(?P<model>[^/:]+):(?:rawPredict|streamRawPredict)",
+        CHAT,
+        "mistralai.gcp.client.models.ChatCompletionResponse",
+        only=("vertex",),
+        shown="publishers/mistralai/models/MODEL:rawPredict, :streamRawPredict",
+    ),
+    Endpoint(
+        "google",
+        "/projects/.+/endpoints/openapi/chat/completions",
+        CHAT,
+        "openai.types.chat.ChatCompletion",
+        only=("vertex",),
+        shown="endpoints/openapi/chat/completions",
+    ),
+    Endpoint(
+        "openai",
+        "/projects/.+/publishers/openai/v1/(?:chat/completions)",
+        CHAT,
+        "openai.types.chat.ChatCompletion",
+        only=("vertex",),
+        shown="publishers/openai/v1/chat/completions",
+    ),
+    Endpoint(
+        "openai",
+        "/projects/.+/publishers/openai/v1/responses",
+        RESPONSES,
+        "openai.types.responses.Response",
+        only=("vertex",),
+        shown="publishers/openai/v1/responses",
     ),
     Endpoint(
         "bedrock",
@@ -153,7 +221,7 @@ _GEMINI = re.compile(r"/zen/.*models/[^/:]+:(?:generateContent|streamGenerateCon
 
 # ── what is free ──
 
-_GOOGLE_FREE = re.compile(r".*:(?:countTokens|computeTokens)|.*/count-tokens:rawPredict")
+_GOOGLE_FREE = re.compile(r".*:(?:countTokens|computeTokens|fetchPredictOperation)|.*/count-tokens:rawPredict")
 _OPENAI_FREE = re.compile(
     r"/files(?:/.*)?|/uploads(?:/.*)?|/responses/input_tokens|/responses/[^/]+/cancel|/chat/completions/[^/]+"
     r"|/conversations(?:/.*)?|/batches/[^/]+/cancel|/fine_tuning/jobs/[^/]+/(?:cancel|pause)|/organization/.*"
@@ -166,7 +234,7 @@ _COMPATIBLE_FREE = re.compile(
 _ANTHROPIC_FREE = re.compile(
     r"/api/.*"  # what Claude Code sends beside its messages: /api/oauth, /api/event_logging, /api/claude_cli_feedback …
     r"|/v1/(?:messages/count_tokens|messages/batches/[^/]+/cancel|(?:files|skills|oauth|vaults|memory_stores|webhooks)"
-    r"(?:/.*)?|organizations/.*)"
+    r"(?:/.*)?|organizations/.*)|/v1/projects/.+/invoke/v1/messages/count_tokens"
 )
 _GOOGLE_FILES = re.compile(r"(?:/upload)?/v\d+(?:beta|alpha)?\d*/(?:files(?:[/:].*)?|auth_tokens|openai/files)")
 _SITES = {"openrouter": "/api/", "opencode": "/zen/"}

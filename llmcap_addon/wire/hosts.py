@@ -63,7 +63,8 @@ _HOSTS: Mapping[str, Place] = {
     "api.sambanova.ai": Place("openai", "sambanova"),
     "inference.baseten.co": Place("openai", "baseten"),
     "api.voyageai.com": Place("openai", "voyage"),
-    "claude.googleapis.com": Place("anthropic", "google", metered=False),
+    # Anthropic's own API and prices, sold by Google; by AWS: below.
+    "claude.googleapis.com": Place("anthropic", "anthropic"),
 }
 
 _BEDROCK = (
@@ -84,8 +85,9 @@ _HOST_PATTERNS: tuple[tuple[re.Pattern[str], Place], ...] = tuple(
         (r"[a-z0-9-]+\.services\.ai\.azure\.com", Place("openai", "azure")),
         (r"[a-z0-9-]+\.cognitiveservices\.azure\.com", Place("openai", "azure")),
         (_BEDROCK, Place("bedrock", "bedrock")),
-        (r"(?:[a-z0-9-]+-)?aiplatform(?:\.mtls)?\.googleapis\.com", Place("google", "vertex", metered=False)),
-        (r"aiplatform\.[a-z0-9-]+\.rep(?:\.mtls)?\.googleapis\.com", Place("google", "vertex", metered=False)),
+        (r"(?:[a-z0-9-]+-)?aiplatform(?:\.mtls)?\.googleapis\.com", Place("google", "vertex")),
+        (r"aiplatform\.[a-z0-9-]+\.rep(?:\.mtls)?\.googleapis\.com", Place("google", "vertex")),
+        (r"aws-external-anthropic\.[a-z0-9-]+\.api\.aws", Place("anthropic", "anthropic")),
     )
 )
 
@@ -98,6 +100,7 @@ _OF_FAMILIES = (
     "my.cognitiveservices.azure.com",
     "bedrock-runtime.us-east-1.amazonaws.com",
     "us-central1-aiplatform.googleapis.com",
+    "aws-external-anthropic.us-east-1.api.aws",
 )
 
 

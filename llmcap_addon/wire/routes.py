@@ -102,7 +102,7 @@ def _refusing_dialect(place: Place, path: str) -> str:
         return CONVERSE
     if place.api == "anthropic" or "/anthropic/" in path or path.endswith("/messages"):
         return MESSAGES
-    if place.api == "google" and "/openai/" not in path:
+    if place.api == "google" and "/openai/" not in path and "/openapi/" not in path:
         return GENERATE
     if place.api == "cohere":
         return COHERE_CHAT
