@@ -273,7 +273,7 @@ def test_newer_schema(ledger: Path) -> None:
     with sqlite3.connect(ledger) as other:
         other.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
     other.close()
-    with pytest.raises(StoreError, match=r"newer LLMCap \(schema 99, this one knows 1\); upgrade"):
+    with pytest.raises(StoreError, match=r"newer LLMCap \(schema 99, this one knows 2\); upgrade"):
         open_ledger(ledger)
 
 
@@ -281,13 +281,13 @@ async def test_newer_schema_in_mid_flight(ledger: Path) -> None:
     """A ledger that a newer LLMCap brings to its schema meanwhile is not written or read any more; brought back it is."""
     store = open_ledger(ledger)
     await fill(store)
-    told = r"newer LLMCap \(schema 99, this one knows 1\); upgrade"
+    told = r"newer LLMCap \(schema 99, this one knows 2\); upgrade"
     with sqlite3.connect(ledger, autocommit=True) as other:
         other.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
         for work in (fill(store), store.settle("nobody", settlement(1)), store.heartbeat(NOON_MS), posted(store)):
             with pytest.raises(StoreError, match=told):
                 await work
-        other.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+        other.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
     other.close()
     await fill(store)
     assert await posted(store) == (14, 0)
@@ -337,7 +337,7 @@ async def test_locked_by_another_process(ledger: Path, monkeypatch: pytest.Monke
 
 async def test_queue_is_bounded(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many admissions may wait and no more; settlements queue all the same."""
-    monkeypatch.setattr(BUSY, 0.2)
+    monkeypatch.setattr(BUSY, 1.0)
     store = open_ledger(ledger)
     call = entry()
     await store.reserve(call, charges([DAILY], call), 10)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from llmcap_addon.budget.stores.sqlite_open import MIGRATIONS
 from tests.budget.redis_server import RedisServer
 from tests.e2e.terminal import Watched
 
@@ -114,7 +115,7 @@ def _upgraded(proxy: Watched, _: RedisServer) -> Iterator[None]:
     try:
         yield
     finally:
-        write_schema(proxy.store_path, "1")
+        write_schema(proxy.store_path, str(len(MIGRATIONS)))
 
 
 @contextmanager

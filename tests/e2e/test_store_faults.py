@@ -19,6 +19,8 @@ from llmcap_addon import config as configs
 from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.ledger import Balance
 from llmcap_addon.budget.stores import open_store
+from llmcap_addon.budget.stores.redis_scripts import SCHEMA
+from llmcap_addon.budget.stores.sqlite_open import MIGRATIONS
 from tests.budget.redis_server import RedisServer, running
 from tests.e2e.calls import (
     CHAT,
@@ -278,7 +280,7 @@ def test_a_ledger_of_a_newer_llmcap_stops_the_start(open_house: Open, redis: boo
     with pytest.raises(RuntimeError, match="written by a newer LLMCap"):
         proxy.start()
     proxy.stop()
-    write("1")
+    write(SCHEMA if redis else str(len(MIGRATIONS)))
     proxy.start()
     assert CHAT(proxy.sdks()) == " token" * 16
 

@@ -6,16 +6,13 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llmcap_addon.budget.ledger import Balance, Charge
-from llmcap_addon.budget.matching import by_label, is_literal
-from llmcap_addon.budget.stores.sqlite_live import ROW_LABELS, Labels, Live, read_match
+from llmcap_addon.budget.stores.sqlite_live import Labels, Live, read_match
+from llmcap_addon.budget.stores.sqlite_sums import NEVER, Sums
 from llmcap_addon.budget.stores.text import text
 from llmcap_addon.money import Nanousd
 
-_NEVER = 2**63 - 1
-"""`resets_at_ms` of a balance that never resets: SQLite's largest integer."""
 _RUN_PERIOD = "run:"
 _AMOUNTS = "SELECT id, posted, pending FROM balance WHERE id IN (SELECT value FROM json_each(?))"
 _MOVE = "UPDATE balance SET posted = posted + ?, pending = pending + ? WHERE id IN (SELECT value FROM json_each(?))"
@@ -57,6 +54,7 @@ class Balances:
         self._live.refresh(labels[-1], started_at_ms)
         ids = [self._live.id_of(charge) for charge in charges]
         amounts = self._amounts([number for number in ids if number is not None])
+        sums = Sums(self._sql)
         held: list[Held] = []
         for charge, number in zip(charges, ids, strict=True):
             if number is not None:
@@ -64,14 +62,14 @@ class Balances:
             elif found := self._find(charge):
                 held.append(Held(found[0], charge, found[1], found[2]))
             else:
-                held.append(self._create(charge))
+                held.append(self._create(charge, sums))
         charged = {one.id for one in held}
         return held, [one for one in self._live.counting(labels, started_at_ms) if one not in charged]
 
     def read(self, charge: Charge) -> Balance:
         """How a balance stands; one that is not there is worked out from the rows, and nothing is written."""
         found = self._find(charge)
-        posted, pending = found[1:3] if found else self._sum(charge)[:2]
+        posted, pending = found[1:3] if found else Sums(self._sql).of(charge)[:2]
         return Balance(charge, posted, pending)
 
     def seen(self, key: str, period: str) -> tuple[Balance, ...]:
@@ -83,7 +81,7 @@ class Balances:
         )
         return tuple(
             Balance(
-                Charge(cap, key, scope, period, starts, None if resets == _NEVER else resets, 0, read_match(match)),
+                Charge(cap, key, scope, period, starts, None if resets == NEVER else resets, 0, read_match(match)),
                 posted,
                 pending,
             )
@@ -104,9 +102,9 @@ class Balances:
         ).fetchone()
         return found
 
-    def _create(self, charge: Charge) -> Held:
+    def _create(self, charge: Charge, sums: Sums) -> Held:
         """Make a balance from the rows of its period that match it."""
-        posted, pending, open_rows = self._sum(charge)
+        posted, pending, open_rows = sums.of(charge)
         is_run = charge.period.startswith(_RUN_PERIOD)
         number = self._sql(
             "INSERT INTO balance (cap, key, scope, period, run, starts_at_ms, resets_at_ms, match, posted, pending)"
@@ -118,7 +116,7 @@ class Balances:
                 text(charge.period),
                 text(charge.period.removeprefix(_RUN_PERIOD)) if is_run else "",
                 charge.starts_at_ms,
-                _NEVER if charge.resets_at_ms is None else charge.resets_at_ms,
+                NEVER if charge.resets_at_ms is None else charge.resets_at_ms,
                 json.dumps(charge.match),
                 posted,
                 pending,
@@ -131,32 +129,3 @@ class Balances:
             (number, text(charge.cap), open_rows),
         )
         return Held(number, charge, posted, pending, is_new=True)
-
-    def _sum(self, charge: Charge) -> tuple[Nanousd, Nanousd, str]:
-        """What a charge's rows have posted and pending, and which are pending or expired (a JSON list)."""
-        where, values = _counted(charge)
-        found: tuple[Nanousd, Nanousd, str] = self._sql(
-            "SELECT coalesce(sum(cost), 0), coalesce(sum(reserved), 0),"  # noqa: S608
-            f" json_group_array(seq) FILTER (WHERE state IN ('pending', 'expired')) FROM ledger WHERE {where}",
-            values,
-        ).fetchone()
-        return found
-
-
-def _counted(charge: Charge) -> tuple[str, list[Any]]:
-    """The condition for the rows that a charge counts; rows that cost nothing add nothing."""
-    terms = ["started_at_ms >= ?"]
-    values: list[Any] = [charge.starts_at_ms]
-    if charge.resets_at_ms is not None:
-        terms.append("started_at_ms < ?")
-        values.append(charge.resets_at_ms)
-    for label, globs in by_label(charge.match).items():
-        if label not in ROW_LABELS:
-            raise ValueError(f"cap {charge.cap} matches on {label!r}, which rows do not have")
-        if len(globs) == 1 and is_literal(globs[0]):
-            terms.append(f"{label} = ?")
-            values.append(text(globs[0]))
-        else:
-            terms.append(f"any_matches(?, {label})")
-            values.append(json.dumps(globs))
-    return " AND ".join(terms), values

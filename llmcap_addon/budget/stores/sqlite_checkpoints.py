@@ -22,11 +22,14 @@ LOOK_COMMITS = 16
 """Transactions between two looks at the log's length, which take as long as a read of the ledger."""
 CHECKPOINT_BYTES = 5_000_000
 """What is committed between two checkpoints: about 1,200 pages, little more than SQLite's own 1,000."""
-MAX_LOG_BYTES = 16_000_000
-"""How long the log may get before writers wait: longer than any whose checkpoints catch up, and still read in a blink
-after a crash. Each process that writes can add `LOOK_COMMITS` transactions to it before it sees that. It gets longer
-only while it can't be emptied: somebody reads an old state of it (a report), or a disk takes longer than `_PATIENCE_S`;
-then by what is committed in that time."""
+EMPTY_BYTES = 16_000_000
+"""How long the log gets before it is emptied: longer than any whose checkpoints catch up. Writers wait only while its
+last pages are moved, a few milliseconds in which the disk takes them: one admission in about 800."""
+MAX_LOG_BYTES = 32_000_000
+"""How long the log may get at all, on a disk that is slower than the writers, before they wait for the whole of it;
+still read in a blink after a crash. Each process that writes can add `LOOK_COMMITS` transactions before it sees that.
+It gets longer only while it can't be emptied: somebody reads an old state of it (a report), or a disk takes longer than
+`_PATIENCE_S`; then by what is committed in that time."""
 LOCK_MS = 250
 """How long emptying the log waits for other processes' transactions, and for reads of before, which take milliseconds,
 while nobody can write; then it is tried again `CHECKPOINT_BYTES` later."""
@@ -114,7 +117,7 @@ class Checkpoints:
         try:
             connection = self._connection or self._connect()
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if self._log_bytes() > MAX_LOG_BYTES:
+            if self._log_bytes() > EMPTY_BYTES:
                 self._stop()
                 self._empty(connection)
         except sqlite3.Error:
@@ -129,7 +132,7 @@ class Checkpoints:
     def _empty(self, connection: sqlite3.Connection) -> None:
         """Move the rest, which keeps all processes' writers out; most is moved already."""
         until_s = time.monotonic() + _PATIENCE_S
-        while self._log_bytes() > MAX_LOG_BYTES:
+        while self._log_bytes() > EMPTY_BYTES:
             _, pages, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if pages >= 0 or time.monotonic() > until_s:
                 return

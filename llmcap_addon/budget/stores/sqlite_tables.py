@@ -23,6 +23,7 @@ from llmcap_addon.budget.ledger import (
 from llmcap_addon.budget.stores.owners import Owner
 from llmcap_addon.budget.stores.sqlite_balances import Balances
 from llmcap_addon.budget.stores.sqlite_live import ROW_LABELS, Labels
+from llmcap_addon.budget.stores.sqlite_sums import add_spent
 from llmcap_addon.budget.stores.text import text
 from llmcap_addon.money import Nanousd
 from llmcap_addon.usage import Usage
@@ -106,6 +107,7 @@ class Tables:
             marks.add("overrun")
         self.balances.move(ids, posted=cost - posted, pending=-reserved)
         self._end(seq, "posted", settlement, cost, marks)
+        add_spent(self._sql, seq, cost - posted)
         return True
 
     def void(self, entry_id: str, settled_at_ms: int, status: int, note: str) -> bool:
@@ -141,6 +143,7 @@ class Tables:
             self.balances.move(ids, posted=reserved, pending=-reserved)
             ended = Settlement(reserved, Usage(), now_ms, note="its process ended before it was settled")
             self._end(seq, "expired", ended, reserved, {*words.split(), "expired", "estimated"})
+            add_spent(self._sql, seq, reserved)
         self._sql("DELETE FROM process WHERE owner = ?", (owner,))
         return len(pending)
 
