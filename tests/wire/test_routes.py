@@ -135,6 +135,23 @@ def test_other_hosts_are_foreign(host: str) -> None:
         ("generativelanguage.googleapis.com/v1beta/models/g%3AgenerateContent", "google.generate", "google"),
         ("generativelanguage.googleapis.com/v1beta/openai/chat/completions", "openai.chat", "google"),
         ("generativelanguage.googleapis.com/v1beta/openai/embeddings", "openai.embeddings", "google"),
+        ("generativelanguage.googleapis.com/v1beta/models/g:embedContent", "google.embeddings", "google"),
+        ("generativelanguage.googleapis.com/v1beta/models/g:batchEmbedContents", "google.embeddings", "google"),
+        ("generativelanguage.googleapis.com/v1beta/tunedModels/g:generateContent", "google.generate", "google"),
+        ("aiplatform.googleapis.com/v1/publishers/google/models/g:generateContent", "google.generate", "vertex"),
+        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/g:streamGenerateContent", "google.generate", "vertex"),
+        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/endpoints/123:generateContent", "google.generate", "vertex"),
+        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/text-embedding-005:predict", "google.embeddings", "vertex"),
+        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/gemini-embedding-2:embedContent", "google.embeddings", "vertex"),
+        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/endpoints/openapi/chat/completions", "openai.chat", "vertex"),
+        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/openai/v1/responses", "openai.responses", "vertex"),
+        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/openai/v1/chat/completions", "openai.chat", "vertex"),
+        (
+            "claude.googleapis.com/v1/projects/p/locations/l/workspaces/w/invoke/v1/messages",
+            "anthropic.messages",
+            "anthropic",
+        ),
+        ("aws-external-anthropic.us-east-1.api.aws/v1/messages", "anthropic.messages", "anthropic"),
         ("bedrock-runtime.us-east-1.amazonaws.com/openai/v1/chat/completions", "openai.chat", "bedrock"),
         ("bedrock-mantle.us-east-1.api.aws/openai/v1/responses", "openai.responses", "bedrock"),
         ("bedrock-mantle.us-east-1.api.aws/v1/chat/completions", "openai.chat", "bedrock"),
@@ -158,6 +175,21 @@ def test_a_deployment_in_the_url_names_the_model(host: str, endpoint: str, diale
     """Azure's paths, at Azure and at a host of the user's own."""
     found = route(f"{host}/openai/deployments/My-GPT/{endpoint}")
     assert (found.kind, found.dialect_name, found.model) == ("metered", dialect, "My-GPT")
+
+
+@pytest.mark.parametrize(
+    ("maker", "model", "method", "dialect"),
+    [
+        ("anthropic", "claude-sonnet-4-5@20250929", "rawPredict", "anthropic.messages"),
+        ("anthropic", "claude-opus-5%40default", "streamRawPredict", "anthropic.messages"),
+        ("mistralai", "mistral-medium-3", "streamRawPredict", "openai.chat"),
+    ],
+)
+def test_other_makers_on_vertex(maker: str, model: str, method: str, dialect: str) -> None:
+    """The URL names the model that Vertex serves in its maker's shape."""
+    found = route(f"aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/{maker}/models/{model}:{method}")
+    assert (found.kind, found.dialect_name, found.provider) == ("metered", dialect, "vertex")
+    assert found.model == model.replace("%40", "@")
 
 
 def test_deployments_are_known_by_what_hosts_says() -> None:
@@ -191,6 +223,8 @@ def test_deployments_are_known_by_what_hosts_says() -> None:
         "generativelanguage.googleapis.com/v1beta/models/g:countTokens",
         "generativelanguage.googleapis.com/upload/v1beta/files",
         "aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/g:countTokens",
+        "aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict",
+        "claude.googleapis.com/v1/projects/p/locations/l/workspaces/w/invoke/v1/messages/count_tokens",
         "bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude-sonnet-4-5-20250929-v1%3A0/count-tokens",
         "bedrock-mantle.us-east-1.api.aws/anthropic/v1/messages/count_tokens",
         "api.deepseek.com/anthropic/v1/messages/count_tokens",
@@ -231,8 +265,9 @@ def test_free_endpoints(target: str) -> None:
         ("api.anthropic.com/v1/complete", "anthropic.messages"),
         ("api.anthropic.com/v1/sessions", "anthropic.messages"),
         ("api.anthropic.com/api/../v1/messages", "anthropic.messages"),
-        ("generativelanguage.googleapis.com/v1beta/models/g:embedContent", "google.generate"),
-        ("generativelanguage.googleapis.com/v1beta/tunedModels/g:generateContent", "google.generate"),
+        ("generativelanguage.googleapis.com/v1beta/models/g:asyncBatchEmbedContent", "google.generate"),
+        ("generativelanguage.googleapis.com/v1beta/models/g:batchGenerateContent", "google.generate"),
+        ("generativelanguage.googleapis.com/v1beta/models/imagen-4:predict", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/interactions", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/cachedContents", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/openai/images/generations", "openai.chat"),
@@ -249,10 +284,13 @@ def test_free_endpoints(target: str) -> None:
         ("bedrock-agent-runtime.us-east-1.amazonaws.com/agents/a/agentAliases/b/sessions/c/text", "bedrock.converse"),
         ("bedrock-runtime.us-east-1.amazonaws.com/openai/v1/images/generations", "openai.chat"),
         (
-            "aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/g:generateContent",
+            "aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/imagen-4:predict",
             "google.generate",
         ),
-        ("claude.googleapis.com/v1/messages", "anthropic.messages"),
+        ("claude.googleapis.com/v1/sessions", "anthropic.messages"),
+        ("aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/meta/models/m:rawPredict", "google.generate"),
+        ("aiplatform.googleapis.com/v1/projects/p/locations/l/batchPredictionJobs", "google.generate"),
+        ("aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/123/chat/completions", "google.generate"),
         ("api.cohere.com/v1/chat", "cohere.chat"),
         ("api.cohere.com/v2/parse", "cohere.chat"),
         ("api.perplexity.ai/search", "openai.chat"),
