@@ -121,7 +121,7 @@ METERED = (
     # the `openai` SDK, and its OpenAI-compatible endpoint.
     Endpoint(
         "google",
-        "/projects/.+/publishers/anthropic/models/(?P<model>[^/:]+):(?:rawPredict|streamRawPredict)",
+        "/projects/.+/publishers/anthropic/models/(?!count-tokens:)(?P<model>[^/:]+):(?:rawPredict|streamRawPredict)",
         MESSAGES,
         "anthropic.types.Message",
         only=("vertex",),
@@ -144,15 +144,15 @@ METERED = (
         shown="endpoints/openapi/chat/completions",
     ),
     Endpoint(
-        "openai",
-        "/projects/.+/publishers/openai/v1/(?:chat/completions)",
+        "google",
+        "/projects/.+/publishers/openai/v1/chat/completions",
         CHAT,
         "openai.types.chat.ChatCompletion",
         only=("vertex",),
         shown="publishers/openai/v1/chat/completions",
     ),
     Endpoint(
-        "openai",
+        "google",
         "/projects/.+/publishers/openai/v1/responses",
         RESPONSES,
         "openai.types.responses.Response",
@@ -191,7 +191,9 @@ _BEHIND_ANYTHING = frozenset({"huggingface"})
 
 def metered(place: Place, path: str) -> tuple[str, str] | None:
     """Name the dialect of a metered endpoint, and the model where the path tells it; None for any other."""
-    api = "openai" if place.api == "google" and "/openai/" in path else place.api
+    # Vertex has no second set of paths, only a publisher of this name.
+    compatible = place.api == "google" and place.provider != "vertex" and "/openai/" in path
+    api = "openai" if compatible else place.api
     if place.provider == "opencode" and _GEMINI.fullmatch(path):
         api = "google"  # OpenCode Zen speaks each maker's own dialect
     endpoint = behind_prefix(place, path)
