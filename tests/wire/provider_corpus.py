@@ -24,6 +24,12 @@ DATA = Path(__file__).parent.parent / "data"
 NOW_MS = 1_795_392_000_000
 """2026-11-23, the day the shipped prices were taken."""
 
+_CONTENT_TYPES = {
+    "sse": "text/event-stream; charset=utf-8",
+    "bin": "application/vnd.amazon.eventstream",
+    "json": "application/json",
+}
+
 
 @cache
 def prices() -> Prices:
@@ -60,7 +66,7 @@ class Case:
         return self.dialect.parse(self.request, Target(asked["provider"], asked.get("model", "")), "test")
 
     def meter(self) -> Meter:
-        kind = "text/event-stream; charset=utf-8" if self.name.endswith(".sse") else "application/json"
+        kind = _CONTENT_TYPES[self.name.rpartition(".")[2]]
         head = ResponseHead(self.expected.get("status", 200), kind, self.expected.get("response_headers", {}))
         return self.dialect.meter(self.call, self.request.body, head, len)
 
