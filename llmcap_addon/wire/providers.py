@@ -31,6 +31,9 @@ def with_habits(call: Call, request: Request) -> Call:
         raise UnreadableRequest(GUARDED)
     if call.provider in BILL_AFTER_DISCONNECT and call.has_output and not call.bills_after_disconnect:
         call = replace(call, bills_after_disconnect=True)
+    if call.provider == "vertex" and "/publishers/mistralai/" in request.path:
+        # Mistral tells a stream's usage unasked and refuses fields it does not know (its SDK's gcp client).
+        call = replace(call, takes_stream_options=False)
     if call.editable and is_signed(request):
         call = replace(call, editable=False)
     return call
