@@ -21,7 +21,7 @@ from llmcap_addon.wire.bedrock_converse import (
     is_frame_stream,
 )
 from llmcap_addon.wire.bedrock_invoke_meter import InvokeBodyMeter, InvokeStreamMeter, message_meter
-from llmcap_addon.wire.bedrock_paths import base_name, maker, operation
+from llmcap_addon.wire.bedrock_paths import base_name, operation
 from llmcap_addon.wire.bedrock_replies import LATENCY_HEADER, TIER_HEADER, cut_frame, refusal_response, terms
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.media import media_from_base64
@@ -51,8 +51,10 @@ class _Shape:
     models: re.Pattern[str]
     """Of ids without a profile before them."""
     parse: Callable[[_Asked], Call]
-    limit: tuple[str, ...] = ("max_tokens",)
-    """Where an answer's limit stands; two names are an object and its member."""
+    limits: tuple[str, ...] = ("max_tokens",)
+    """The names that an answer's limit may have, the usual one first."""
+    within: str = ""
+    """The object they stand in; empty for the body itself."""
 
 
 class BedrockInvoke:
@@ -84,12 +86,10 @@ class BedrockInvoke:
         shape = _shape_of(call.model, value)
         if shape.name == "anthropic":
             return MESSAGES.amend(call, body, max_output_tokens)
-        place, *inner = shape.limit
-        changes: dict[str, object] = {place: max_output_tokens}
-        if inner:
-            changes = {place: {**mapping(value.get(place)), inner[0]: max_output_tokens}}
-        elif place == "max_tokens" and (value.get("max_completion_tokens") or maker(call.model) == "openai"):
-            changes = {"max_completion_tokens": max_output_tokens}
+        config = mapping(value.get(shape.within)) if shape.within else value
+        stated = [key for key in shape.limits if config.get(key) is not None] or shape.limits[:1]
+        limits: dict[str, object] = dict.fromkeys(stated, max_output_tokens)
+        changes = {shape.within: {**config, **limits}} if shape.within else limits
         return edit_members(body, changes) if value else encode_json(changes)
 
     def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
@@ -164,7 +164,7 @@ def _nova(asked: _Asked) -> Call:
     add_turns(asked.body, content)
     fees = add_tools(asked.body, content)
     config = mapping(asked.body.get("inferenceConfig"))
-    limits = [limit for key in ("maxTokens", "max_new_tokens") if (limit := positive_int(config, key)) is not None]
+    limits = [limit for key in _NOVA.limits if (limit := positive_int(config, key)) is not None]
     return replace(_call(asked, content, max(limits, default=None)), hidden_output_tokens=None, unit_bound=fees)
 
 
@@ -214,24 +214,28 @@ def _models(pattern: str) -> re.Pattern[str]:
 
 _ANTHROPIC = _Shape("anthropic", _models(r"anthropic\.claude-"), _messages)
 _NOVA = _Shape(
-    "nova", _models(r"amazon\.nova-(?:\d+-)?(?:micro|lite|pro|premier)"), _nova, ("inferenceConfig", "maxTokens")
+    "nova",
+    _models(r"amazon\.nova-(?:\d+-)?(?:micro|lite|pro|premier)"),
+    _nova,
+    ("maxTokens", "max_new_tokens"),
+    "inferenceConfig",
 )
 _SHAPES = (
     _ANTHROPIC,
     _NOVA,
-    _Shape("titan", _models(r"amazon\.titan-(?:text|tg1)-"), _titan, ("textGenerationConfig", "maxTokenCount")),
+    _Shape("titan", _models(r"amazon\.titan-(?:text|tg1)-"), _titan, ("maxTokenCount",), "textGenerationConfig"),
     _Shape("titan embeddings", _models(r"amazon\.titan-embed-(?:text|g1)"), _embedding),
     _Shape("cohere embeddings", _models(r"cohere\.embed-(?!v4)"), _embedding),
     _Shape("llama", _models(r"meta\.llama"), _prompt, ("max_gen_len",)),
     _Shape("deepseek-r1", _models(r"deepseek\.r1"), _prompt),
     _Shape("cohere", _models(r"cohere\.command"), _prompt),
     _Shape("mistral", _models(r"mistral\.(?!voxtral)"), _chat),
+    _Shape("openai", _models(r"openai\.gpt"), _chat, ("max_completion_tokens", "max_tokens")),
     _Shape(
         "chat",
-        _models(
-            r"(?:ai21\.jamba|openai\.gpt|deepseek\.v|qwen\.|moonshot(?:ai)?\.|minimax\.|zai\.|nvidia\.|writer\.|google\.gemma|xai\.)"
-        ),
+        _models(r"(?:ai21\.jamba|deepseek\.v|google\.gemma|(?:qwen|moonshot(?:ai)?|minimax|zai|nvidia|writer|xai)\.)"),
         _chat,
+        ("max_tokens", "max_completion_tokens"),
     ),
 )
 """Not here: what makes pictures, video or speech, reranks, or embeds pictures, all of which is billed by other units
