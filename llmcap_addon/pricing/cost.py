@@ -13,8 +13,8 @@ _BY_PIECE = (
     ("code_sessions", "code_session", 1),
     ("output_images", "per_image", 1),
     ("input_characters", "per_character", 1),
-    ("input_audio_ms", "per_second_in", 1000),
-    ("output_audio_ms", "per_second_out", 1000),
+    ("input_audio_ms", "per_second_in", 3_600_000),
+    ("output_audio_ms", "per_second_out", 3_600_000),
     ("pages", "per_page", 1),
     ("search_units", "per_query", 1),
 )

@@ -12,12 +12,12 @@ from llmcap_addon.pricing.table import Entry, PriceTable
 FALLBACK: Row = {
     "web_search": Decimal(35),  # Google's, for Gemini 2
     "file_search": Decimal(10),  # xAI's attachments; OpenAI asks 2.50
-    "maps": Decimal(25),  # Google's, for Gemini 2.5
-    "code_session": Decimal(33),  # Azure's container; OpenAI's costs 30
+    "maps": Decimal(28),  # Google's, for its robotics models; 25 for Gemini 2.5
+    "code_session": Decimal(50),  # an hour of Anthropic's; a container of OpenAI's costs 30
     "per_image": Decimal("0.6"),  # Stability's upscaler on Bedrock; a large picture of OpenAI's costs 0.41
     "per_character": Decimal("0.0001"),  # Polly's long-form voices; OpenAI's tts-1-hd costs 0.00003
-    "per_second_in": Decimal("0.001"),  # OpenAI's live audio costs 0.000833
-    "per_second_out": Decimal("0.001"),
+    "per_second_in": Decimal("0.0014"),  # xAI's voice agent costs 0.001334, OpenAI's live audio 0.000833
+    "per_second_out": Decimal("0.0014"),
     "per_page": Decimal("0.01"),  # Azure's document layouts; Mistral's with annotations cost 0.009
     "per_query": Decimal("0.01"),  # five times what Cohere and its resellers ask
 }

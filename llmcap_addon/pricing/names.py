@@ -24,7 +24,7 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/inference-profiles-support.
 _PROFILE = re.compile(rf"({'|'.join(REGION_PREFIXES)})\.(?=[a-z0-9-]+\.)")
 _BEDROCK_MODEL = re.compile(r"([a-z0-9]+)\.(.+?)(?:-v\d+(?::\d+)?(?::\d+k)?|-\d+:\d+|:\d+)?")
 _BEDROCK_REGION = re.compile(r"bedrock-[a-z-]+\.([a-z]{2}[a-z0-9-]*-\d)\.")
-_AT_DATE = re.compile(r"@(20\d{6}|default|latest)$")
+_AT_DATE = re.compile(r"@(20\d{6}|\d{3}|default|latest)$")
 _DATE = re.compile(r"-20\d{6}$")
 
 
@@ -44,7 +44,9 @@ def maker_of(provider: str, model: str) -> tuple[str, str]:
         name = _PROFILE.sub("", name, count=1)
         found = _BEDROCK_MODEL.fullmatch(name)
         if found:
-            return _MAKER_NAMES.get(found[1], found[1]), found[2]
+            # In "anthropic.claude-v2:1" the version is the model's, in all others the end is Bedrock's.
+            bare = name.removeprefix("anthropic.") if found[2] == "claude" else found[2]
+            return _MAKER_NAMES.get(found[1], found[1]), bare
     maker, slash, bare = name.rpartition("/")
     maker = maker.rpartition("/")[2]
     if slash and maker in _MAKER_NAMES:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from llmcap_addon.pricing.fees import assumed_fees, audio_prices, provider_fees
 from llmcap_addon.pricing.lookup import MAX_REMEMBERED, NO_OVERRIDES, Found, Lookup, Overrides, remember
 from llmcap_addon.pricing.overrides import filled
 from llmcap_addon.pricing.quote import Priced, Rung
-from llmcap_addon.pricing.rates import BY_PIECE, FEMTOUSD_PER_NANOUSD, Fees, RateCard, compile_card, dearest
+from llmcap_addon.pricing.rates import BY_PIECE, FEMTOUSD_PER_NANOUSD, Fees, RateCard, compile_card, dearest, highest
 from llmcap_addon.pricing.table import SHIPPED, Card, Levels, PriceTable
 from llmcap_addon.pricing.tokens import SHARED, Tokenizer, utf8_bytes
 from llmcap_addon.usage import NO_TERMS, NO_USAGE, Share, Terms, Usage
@@ -117,7 +117,7 @@ class Prices:
             input_tokens=input_bound(call, found.limits, rung, self._tokenizer),
             output_tokens=output,
             hidden_output_tokens=output if hidden is None else min(output, hidden * max(1, call.choices)),
-            assumed=found.assumed or rests_on_a_guess(card, pieces),
+            assumed=found.assumed or rests_on_a_guess(card, pieces) or "audio_input" in card.guessed,
             limited=call.max_output_tokens is not None or not call.has_output,
             card=card,
             pieces=pieces,
@@ -296,7 +296,8 @@ class Prices:
             return fees
         if found.override is not None:
             # What the user leaves out is the table's, where it has the model.
-            listed = {name: Decimal(price) for row in entry.rows() for name, price in row.items() if name in BY_PIECE}
+            rows = [{name: Decimal(price) for name, price in row.items() if name in BY_PIECE} for row in entry.rows()]
+            listed = reduce(highest, rows)
             return Fees({**fees.prices, **listed}, fees.guessed - listed.keys())
         audio = audio_prices(self._table, entry) if with_audio else {}
         return Fees({**fees.prices, **audio}, fees.guessed | audio.keys(), fees.first)

@@ -38,7 +38,10 @@ guess from above. Bedrock's latency-optimized models are listed a quarter above 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Prices in femto-dollars, named as the table's fields: of one token, tool call or piece (a second of audio)."""
+    """Prices in femto-dollars, named as the table's fields: of one token, tool call or piece.
+
+    `per_second_in` and `per_second_out` are those of an hour: providers publish them so, or by the minute.
+    """
 
     input: int
     cached_input: int
@@ -201,7 +204,7 @@ def _tier_row(tier: str, rows: Mapping[str, Row], base: Mapping[str, Row]) -> Ro
         return standard
     if rows is base or tier not in base:
         return _scaled(standard, UNLISTED_TIER_FACTORS[tier])
-    return _highest(standard, _tier_row(tier, base, base))
+    return highest(standard, _tier_row(tier, base, base))
 
 
 def completed(row: Row, standard: Row) -> Row:
@@ -214,7 +217,8 @@ def _scaled(row: Row, factor: Decimal) -> Row:
     return {field: price if field in FEES else price * factor for field, price in row.items()}
 
 
-def _highest(one: Row, two: Row) -> Row:
+def highest(one: Row, two: Row) -> Row:
+    """Give the dearer of two rows for each field."""
     return {field: max(one.get(field, Decimal(0)), two.get(field, Decimal(0))) for field in {*one, *two}}
 
 
@@ -257,8 +261,17 @@ def _rates(
     return Rates(
         **{name: femtousd(price * factor) for name, price in tokens.items()},
         **{name: femtousd(row.get(name, nothing), FEMTOUSD_PER_USD_PER_THOUSAND) for name in FEES},
-        **{name: femtousd(row.get(name, nothing) * factor, FEMTOUSD_PER_USD) for name in PIECES},
+        **{name: femtousd(_one(name, row.get(name, nothing)) * factor, FEMTOUSD_PER_USD) for name in PIECES},
     )
+
+
+def _one(name: str, price: Decimal) -> Decimal:
+    """Give what one piece costs; of audio, an hour, without what the table's rounding to twelve decimals added."""
+    if not name.startswith("per_second"):
+        return price
+    hour = price * 3600
+    published = round(hour, 6)
+    return published if abs(hour - published) <= 3600 * Decimal("1e-12") else hour
 
 
 _SILENT = frozenset({"embedding", "rerank", "transcription", "ocr", "image", "speech"})
