@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Never, cast
@@ -201,14 +202,20 @@ def demo(fast: bool, view: str) -> None:
 
 async def _read(config: Config, store_url: str | None, since_ms: int | None, by: GroupBy | None) -> Report:
     from llmcap_addon.budget.budget import Budget
-    from llmcap_addon.budget.stores import open_store
+    from llmcap_addon.budget.stores import open_store, state_file
     from llmcap_addon.report import read_report
+    from llmcap_addon.unclaimed import file_beside, read_unclaimed
 
-    ledger = open_store(store_url or config.store, _now_ms)
+    url = store_url or config.store
+    ledger = open_store(url, _now_ms)
     try:
-        return await read_report(Budget(config.caps, ledger, _now_ms, config.timezone, run_id=""), since_ms, by)
+        read = await read_report(Budget(config.caps, ledger, _now_ms, config.timezone, run_id=""), since_ms, by)
     finally:
         await ledger.close()
+    try:
+        return replace(read, unclaimed=read_unclaimed(file_beside(state_file(url)), since_ms or 0))
+    except OSError as error:
+        raise LLMCapError(f"the list of unmetered paths can't be read: {error}") from error
 
 
 def _now_ms() -> int:

@@ -11,6 +11,7 @@ from llmcap_addon.activity import Counts
 from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.ledger import Balance, Row
 from llmcap_addon.money import Nanousd, decimal_usd, format_usd
+from llmcap_addon.unclaimed import UnclaimedPath
 
 type GroupBy = Literal["model", "client", "host", "cap"]
 
@@ -62,6 +63,8 @@ class Report:
     by: GroupBy | None = None
     groups: tuple[tuple[str, Totals], ...] = ()
     """Name and sums, dearest first; empty without `by`. With "cap", a row counts for each cap it was charged to."""
+    unclaimed: tuple[UnclaimedPath, ...] = ()
+    """Paths of LLM hosts that nothing meters, the most recent first."""
 
 
 def make_report(
@@ -119,6 +122,18 @@ def report_json(report: Report) -> dict[str, Any]:
     }
     if report.by is not None:
         document["by"] = [{report.by: name, **_totals_json(totals)} for name, totals in report.groups]
+    document["unmetered"] = [
+        {
+            "host": one.host,
+            "method": one.method,
+            "path": one.path,
+            "count": one.count,
+            "forwarded": one.forwarded,
+            "first": _iso(one.first_ms),
+            "last": _iso(one.last_ms),
+        }
+        for one in report.unclaimed
+    ]
     return document
 
 

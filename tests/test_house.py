@@ -28,6 +28,7 @@ FLOORS = (
     ("budget",),
     ("pricing",),
     ("wire",),
+    ("unclaimed",),
     ("keep", "activity", "call", "usage", "money", "errors", "__init__"),
 )
 """From the roof to the ground; a module imports from its own floor or from those below."""

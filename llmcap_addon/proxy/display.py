@@ -15,7 +15,7 @@ from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.ledger import Balance
 from llmcap_addon.errors import StoreError
 from llmcap_addon.proxy.service import Service
-from llmcap_addon.view.console import snapshot
+from llmcap_addon.view.console import snapshot, unclaimed_notice
 from llmcap_addon.view.lines import call_line
 from llmcap_addon.view.pick import choose
 from llmcap_addon.view.screen import LiveConsole
@@ -92,7 +92,7 @@ class Display:
             self._balances,
             service.now_ms(),
             listening,
-            notices=service.bulletin.notices(),
+            notices=(*service.bulletin.notices(), *unclaimed_notice(service.unclaimed.seen())),
             zone=service.gate.policy.zone,
         )
         await asyncio.to_thread(console.refresh, state)  # a terminal stopped with Ctrl-S must not stop the proxy

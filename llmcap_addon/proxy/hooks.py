@@ -222,6 +222,7 @@ class Hooks:
         client = service.client_of(request)
         dialect = DIALECTS[route.dialect_name]
         if route.upgrade and service.config.unmetered != "allow":
+            service.unclaimed.note(route.host, "WEBSOCKET", request.path, forwarded=False)
             return translate.upgrade_required(route)
         if route.kind == "unmetered":
             return await self._unmetered(service, route, request, client, dialect)
@@ -281,8 +282,11 @@ class Hooks:
     ) -> http.Response | None:
         place = f"{request.method} {route.host}{request.path}"
         if service.config.unmetered == "allow":
-            service.bulletin.notice(f"not metered, forwarded: {place}")
+            one = service.unclaimed.note(route.host, request.method, request.path, forwarded=True)
+            if one.count == 1:
+                log.warning("llmcap: not metered, forwarded: %s %s%s", one.method, one.host, one.path)
             return None
+        service.unclaimed.note(route.host, request.method, request.path, forwarded=False)
         refusal = messages.failure(
             "unmetered",
             f"refused, {place} may cost money and is not metered yet. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
@@ -15,7 +15,7 @@ from llmcap_addon import config as configs
 from llmcap_addon.activity import Activity, Counts
 from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.ledger import HEARTBEAT_MS, Balance, Store
-from llmcap_addon.budget.stores import open_store
+from llmcap_addon.budget.stores import open_store, state_file
 from llmcap_addon.budget.windows import zone
 from llmcap_addon.config import Config, ConfigWatch
 from llmcap_addon.errors import ConfigError, LLMCapError, StoreError
@@ -26,6 +26,7 @@ from llmcap_addon.gate.runtime import AsyncioRuntime
 from llmcap_addon.money import Nanousd
 from llmcap_addon.pricing.prices import Prices
 from llmcap_addon.proxy.bulletin import Bulletin
+from llmcap_addon.unclaimed import Unclaimed, file_beside
 from llmcap_addon.view.console import NO_CALLS
 from llmcap_addon.wire.clients import client_name
 from llmcap_addon.wire.dialect import Request
@@ -78,6 +79,7 @@ class Service:
         gate: Gate,
         activity: Activity,
         bulletin: Bulletin,
+        unclaimed: Unclaimed,
     ) -> None:
         self.settings = settings
         self.config = config
@@ -85,6 +87,7 @@ class Service:
         self.gate = gate
         self.activity = activity
         self.bulletin = bulletin
+        self.unclaimed = unclaimed
         self.hosts = _hosts(config)
         self._runtime = AsyncioRuntime()
         self._watch = watch
@@ -100,7 +103,9 @@ class Service:
         runtime = AsyncioRuntime()
         activity = Activity(runtime.now_ms)
         bulletin = Bulletin(runtime.monotonic_s)
-        store = open_store(settings.store or config.store, runtime.now_ms)
+        url = settings.store or config.store
+        unclaimed = Unclaimed(file_beside(state_file(url)), runtime.now_ms)
+        store = open_store(url, runtime.now_ms)
         try:
             budget = Budget(config.caps, store, runtime.now_ms, config.timezone, settings.run_id)
             await budget.heartbeat()
@@ -117,7 +122,8 @@ class Service:
         except BaseException:
             await store.close()
             raise
-        service = cls(settings, config, watch, store, gate, activity, bulletin)
+        service = cls(settings, config, watch, store, gate, activity, bulletin, unclaimed)
+        await service._on_file(unclaimed.compact)
         service._ticker = asyncio.create_task(service._tick_for_ever())
         if path is None and settings.config_value is None:
             bulletin.notice("no caps.yaml found: the built-in cap of $5 per day is in force")
@@ -128,6 +134,7 @@ class Service:
         """Write down what is left, sum up, and let the ledger go."""
         if self._ticker is not None:
             self._ticker.cancel()
+        await self.write_unclaimed()
         balances: tuple[Balance, ...] = ()
         try:
             try:
@@ -159,12 +166,28 @@ class Service:
             ticks += 1
             try:
                 await self.look_at_config()
+                if self.unclaimed.is_urgent or ticks % HEARTBEAT_TICKS == 0:
+                    await self.write_unclaimed()
                 if ticks % HEARTBEAT_TICKS == 0 or self.bulletin.is_store_failing():
                     await self.look_at_store()
             except Exception as error:
                 self.bulletin.trouble(
                     str(error) if isinstance(error, LLMCapError) else f"{type(error).__name__}: {error}"
                 )
+
+    async def write_unclaimed(self) -> None:
+        """Write down which unclaimed paths were asked for; what the disk does not take is kept for the next time."""
+        taken = self.unclaimed.take_unwritten()
+        if taken and not await self._on_file(lambda: self.unclaimed.write(taken)):
+            self.unclaimed.put_back(taken)
+
+    async def _on_file(self, work: Callable[[], None]) -> bool:
+        try:
+            await asyncio.to_thread(work)
+        except OSError as error:
+            self.bulletin.trouble(f"the list of unmetered paths can't be written: {error}")
+            return False
+        return True
 
     async def look_at_store(self) -> None:
         """Renew the ledger's lease, and write down what it did not take while it failed."""
@@ -219,7 +242,7 @@ def _policy(config: Config, settings: Settings) -> Policy:
 
 def _hosts(config: Config) -> Mapping[str, Place]:
     return {
-        name: Place(host.api, host.provider, custom=True, models=host.deployments)
+        name: Place(host.api, host.provider, custom=True, models=host.deployments, zone=host.zone)
         for name, host in config.hosts.items()
     }
 

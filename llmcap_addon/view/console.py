@@ -13,6 +13,7 @@ from llmcap_addon.activity import Activity, CallLine, Counts
 from llmcap_addon.budget.ledger import Balance
 from llmcap_addon.budget.matching import LABELS, Match, matches
 from llmcap_addon.money import Nanousd, format_usd
+from llmcap_addon.unclaimed import UnclaimedPath
 from llmcap_addon.view.grid import GAP, beside, fitted
 from llmcap_addon.view.tables import WIDE, calls_table, caps_table, log_table, spend_table
 from llmcap_addon.view.text import UNICODE, Glyphs, clean, clock, wrap
@@ -23,6 +24,8 @@ ROOMY_HEIGHT = 34
 """From this height on sections are set apart by a blank line."""
 SHOWN_NOTICES = 3
 """More notices than these would push the caps off a small screen."""
+SHOWN_PATHS = 2
+"""More unmetered paths than these don't fit into a line."""
 SHOWN_CALLS = 200
 """More calls than the tallest terminal has rows."""
 CAPS_LEAST_WIDTH = 76
@@ -63,6 +66,17 @@ class ConsoleState:
     """What the proxy and mitmproxy logged, newest last; LiveConsole adds its own."""
     zone: tzinfo | None = None
     """For times of day; None is the local zone."""
+
+
+def unclaimed_notice(paths: Sequence[UnclaimedPath]) -> tuple[Notice, ...]:
+    """Say in one line which paths of LLM hosts nothing meters; none when there were none."""
+    if not paths:
+        return ()
+    shown = ", ".join(f"{one.method} {one.host}{one.path} ({one.count:,})" for one in paths[:SHOWN_PATHS])
+    more = f", {len(paths) - SHOWN_PATHS} more in llmcap report" if len(paths) > SHOWN_PATHS else ""
+    through = sum(one.forwarded for one in paths)
+    what = f"not metered, {through:,} let through uncounted" if through else "not metered, refused"
+    return (Notice(f"{what}: {shown}{more}", "warning" if through else "info"),)
 
 
 def snapshot(

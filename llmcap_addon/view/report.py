@@ -10,6 +10,7 @@ from rich.text import Text
 from llmcap_addon.budget.ledger import Balance
 from llmcap_addon.money import format_usd
 from llmcap_addon.report import Report, Totals
+from llmcap_addon.unclaimed import UnclaimedPath
 from llmcap_addon.view.grid import Cell, Column, lay_out
 from llmcap_addon.view.tables import bar, cap_name, used_style
 from llmcap_addon.view.text import UNICODE, Glyphs, clean, duration, tokens
@@ -24,7 +25,7 @@ COUNT_CELLS = 7
 def render_report(
     report: Report, now_ms: int, width: int, zone: tzinfo | None = None, glyphs: Glyphs = UNICODE
 ) -> Text:
-    """Draw the sums, the caps as they stand, and the groups if the report has any.
+    """Draw the sums, the caps as they stand, and the groups and unmetered paths if the report has any.
 
     No line is longer than `width` cells; `now_ms` is for when caps reset, `zone` None is the local one.
     """
@@ -34,6 +35,8 @@ def render_report(
         lines += [Text(), *_caps(report.balances, now_ms, room, glyphs)]
     if report.by is not None:
         lines += [Text(), *_groups(report.by, report.groups, room, glyphs)]
+    if report.unclaimed:
+        lines += [Text(), *_unclaimed(report.unclaimed, room, zone, glyphs)]
     for line in lines:
         line.truncate(width)
         line.rstrip()
@@ -82,6 +85,25 @@ def _caps(balances: Sequence[Balance], now_ms: int, width: int, glyphs: Glyphs) 
         Column("RESETS IN", least=9, most=9, align="right", keep=5),
     )
     return lay_out(columns, [cells(balance) for balance in balances], width, glyphs, heading=HEADING)
+
+
+def _unclaimed(paths: Sequence[UnclaimedPath], width: int, zone: tzinfo | None, glyphs: Glyphs) -> list[Text]:
+    def cells(one: UnclaimedPath) -> list[Cell]:
+        last = datetime.fromtimestamp(one.last_ms / 1000, UTC).astimezone(zone)
+        return [
+            Cell(clean(f"{one.method} {one.host}{one.path}", glyphs)),
+            Cell(tokens(one.count, COUNT_CELLS)),
+            Cell(tokens(one.forwarded, COUNT_CELLS) if one.forwarded else glyphs.none, "yellow"),
+            Cell(f"{last:%Y-%m-%d %H:%M}"),
+        ]
+
+    columns = (
+        Column("NOT METERED", least=12, most=100, keep=9),
+        Column("TIMES", least=5, most=COUNT_CELLS, align="right", keep=7),
+        Column("LET THROUGH", least=11, most=11, align="right", keep=6),
+        Column("LAST", least=16, most=16, keep=5),
+    )
+    return lay_out(columns, [cells(one) for one in paths], width, glyphs, heading=HEADING)
 
 
 def _groups(by: str, groups: Sequence[tuple[str, Totals]], width: int, glyphs: Glyphs) -> list[Text]:

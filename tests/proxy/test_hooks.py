@@ -24,11 +24,13 @@ from mitmproxy.test import taddons, tflow
 
 from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.ledger import Row
+from llmcap_addon.budget.stores import state_file
 from llmcap_addon.errors import ConfigError
 from llmcap_addon.proxy import hooks as hooks_module
 from llmcap_addon.proxy.cutting import CuttableHttpLayer
 from llmcap_addon.proxy.hooks import Hooks
 from llmcap_addon.proxy.service import Settings
+from llmcap_addon.unclaimed import file_beside, read_unclaimed
 from llmcap_addon.wire.dialects import DIALECTS
 from tests.proxy.chat import DONE, REQUEST, price, tokens, usage
 from tests.proxy.stream import STREAM_ID, Driver, streamed
@@ -212,7 +214,12 @@ async def test_an_unmetered_endpoint_is_refused_unless_allowed(proxy: Proxy) -> 
     driver = proxy.driver()
     await driver.request(b"{}", "/v1/videos")
     assert driver.to_server()
-    assert "not metered" in proxy.hooks.service.bulletin.notices()[0].text
+    service = proxy.hooks.service
+    [one] = service.unclaimed.seen()
+    assert (one.method, one.host, one.path, one.count, one.forwarded) == ("POST", "api.openai.com", "/v1/videos", 2, 1)
+    await service.write_unclaimed()
+    [kept] = read_unclaimed(file_beside(state_file(service.settings.store or service.config.store)))
+    assert (kept.path, kept.count) == ("/v1/videos", 2)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,11 @@ def store_path(url: str) -> Path:
     return user_state_path("llmcap") / "ledger.sqlite" if url == DEFAULT_URL else Path(url.removeprefix(_SQLITE))
 
 
+def state_file(url: str) -> Path:
+    """Give the file that a ledger's other files stand beside: its own, or for a Redis the one it would have here."""
+    return store_path(DEFAULT_URL if is_redis(url) else url)
+
+
 def _open_redis(url: str, clock: Callable[[], int], owner: str) -> Store:
     place = read_redis_url(url)
     try:
