@@ -15,6 +15,9 @@ from llmcap_addon.wire.hosts import normal_host, place_of
 type Api = Literal["openai", "anthropic", "google", "bedrock"]
 
 APIS: tuple[Api, ...] = ("openai", "anthropic", "google", "bedrock")
+ZONES = ("global", "us", "eu", "us-gov", "regional")
+"""Azure's deployment types: global, a data zone, a government's, one region (which costs as much as a data zone).
+https://learn.microsoft.com/azure/ai-foundry/foundry-models/concepts/deployment-types"""
 
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})?(\.[a-z0-9_]([a-z0-9_-]{0,62})?)*", re.IGNORECASE)
 _HOSTS_WORDS = "a mapping, like {llm.internal: {api: openai}}"
@@ -31,6 +34,8 @@ class CustomHost:
     """Whose prices apply, and what caps and reports call it; unless told, whose host it is known to be, or the API."""
     deployments: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Name of a deployment, in lower case → the model that it deploys."""
+    zone: str = ""
+    """Where the deployments are; empty when nobody says, which is priced as the dearest."""
 
 
 def read_hosts(place: Place) -> Mapping[str, CustomHost]:
@@ -38,7 +43,7 @@ def read_hosts(place: Place) -> Mapping[str, CustomHost]:
     hosts: dict[str, CustomHost] = {}
     for key, value in place.pairs(_HOSTS_WORDS) or ():
         name = read_host(key, value)
-        fields = value.fields(("api", "provider", "deployments"))
+        fields = value.fields(("api", "provider", "deployments", "zone"))
         known = place_of(normal_host(key), {})
         if value.is_mapping and "api" not in fields:
             value.missing("api", ", ".join(APIS))
@@ -46,7 +51,8 @@ def read_hosts(place: Place) -> Mapping[str, CustomHost]:
         provider = read_name(fields["provider"]) if "provider" in fields else (known.provider if known else api)
         deployments = _deployments(fields["deployments"]) if "deployments" in fields else {}
         if name is not None and api is not None and provider is not None:
-            hosts[name] = CustomHost(api, provider.lower(), MappingProxyType(deployments))
+            zone = fields["zone"].choice(ZONES) if "zone" in fields else None
+            hosts[name] = CustomHost(api, provider.lower(), MappingProxyType(deployments), zone or "")
     return MappingProxyType(hosts)
 
 

@@ -110,7 +110,7 @@ def read(
     except UndecodableBody as error:
         raise UnreadableRequest(f"its body is not {encoding!r} as it says: {error}") from error
     request = replace(request, host=route.host, body=body)
-    call = dialect.parse(request, Target(route.provider, route.model, route.models), client)
+    call = dialect.parse(request, Target(route.provider, route.model, route.models, route.zone), client)
     return request, with_habits(call, request)
 
 

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from llmcap_addon.call import Call
 from llmcap_addon.money import Nanousd
-from llmcap_addon.usage import Reading
+from llmcap_addon.usage import Reading, Terms
 
 type CountTokens = Callable[[str], int]
 """Counts the tokens of one piece of output, from above; handed in, so that wire/ knows no tokenizer."""
@@ -39,6 +39,12 @@ class Target:
     """What the URL or `hosts:` says, where the body does not name the model."""
     models: Mapping[str, str] = field(default_factory=dict)
     """From `hosts:`: deployment, in lower case → the model behind it."""
+    zone: str = ""
+    """From `hosts:`: where the deployments are, if that decides their price ("global", "us", "eu" …)."""
+
+    def terms(self, service_tier: str = "") -> Terms:
+        """Give the terms of a request that asks for a tier."""
+        return Terms(service_tier=service_tier.lower(), geography=self.zone)
 
     def model_of(self, named: str) -> str:
         """Name the model of a request whose body says `named`: the URL's, else that, else what stands behind it."""

@@ -11,11 +11,14 @@ from llmcap_addon.wire.cohere import COHERE
 from llmcap_addon.wire.dialect import Dialect
 from llmcap_addon.wire.google import GENERATE
 from llmcap_addon.wire.google_embeddings import EMBEDDINGS as GOOGLE_EMBEDDINGS
+from llmcap_addon.wire.openai_audio import TRANSCRIPTION
 from llmcap_addon.wire.openai_chat import CHAT
 from llmcap_addon.wire.openai_compact import COMPACT, DECISIONS
 from llmcap_addon.wire.openai_completions import COMPLETIONS
 from llmcap_addon.wire.openai_embeddings import EMBEDDINGS
+from llmcap_addon.wire.openai_images import IMAGES
 from llmcap_addon.wire.openai_responses import RESPONSES
+from llmcap_addon.wire.openai_speech import SPEECH
 
 DIALECTS: Mapping[str, Dialect] = {
     dialect.name: dialect
@@ -26,6 +29,9 @@ DIALECTS: Mapping[str, Dialect] = {
         COMPLETIONS,
         COMPACT,
         DECISIONS,
+        TRANSCRIPTION,
+        SPEECH,
+        IMAGES,
         MESSAGES,
         GENERATE,
         GOOGLE_EMBEDDINGS,

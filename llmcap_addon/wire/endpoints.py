@@ -18,6 +18,9 @@ EMBEDDINGS = "openai.embeddings"
 COMPLETIONS = "openai.completions"
 COMPACT = "openai.compact"
 DECISIONS = "openai.decisions"
+TRANSCRIPTION = "openai.transcription"
+SPEECH = "openai.speech"
+IMAGES = "openai.images"
 MESSAGES = "anthropic.messages"
 GENERATE = "google.generate"
 GOOGLE_EMBEDDINGS = "google.embeddings"
@@ -68,6 +71,11 @@ def _at_azure_too(
     return Endpoint("openai", f"{_AZURE}{path}", dialect, follows, only, but, shown=path)
 
 
+_WITH_IMAGES = ("openai", "azure")
+_WITH_AUDIO = ("openai", "azure", "groq")
+_WITH_TRANSCRIPTION = (*_WITH_AUDIO, "mistral")
+"""Whose audio and images are of OpenAI's shapes and bills; others (OpenRouter, Together, Fireworks) have their own."""
+
 METERED = (
     Endpoint(
         "openai", f"{_AZURE}/chat/completions", CHAT, "openai.types.chat.ChatCompletion", shown="/chat/completions"
@@ -77,6 +85,11 @@ METERED = (
     Endpoint("openai", "/fim/completions", COMPLETIONS, "mistralai.models.FIMCompletionResponse", only=("mistral",)),
     _at_azure_too("/completions", COMPLETIONS, "openai.types.Completion", but=("mistral",)),
     _at_azure_too("/responses/compact", COMPACT, "openai.types.responses.CompactedResponse"),
+    _at_azure_too("/audio/transcriptions", TRANSCRIPTION, "openai.types.audio.Transcription", only=_WITH_TRANSCRIPTION),
+    _at_azure_too("/audio/translations", TRANSCRIPTION, "openai.types.audio.Translation", only=_WITH_AUDIO),
+    _at_azure_too("/audio/speech", SPEECH, "openai.resources.audio.Speech", only=_WITH_AUDIO),
+    _at_azure_too("/images/generations", IMAGES, "openai.types.ImagesResponse", only=_WITH_IMAGES),
+    _at_azure_too("/images/edits", IMAGES, "openai.types.ImagesResponse", only=_WITH_IMAGES),
     Endpoint("openai", "/decisions", DECISIONS, "openai.types.Decision", only=("openai", "azure")),
     Endpoint("openai", "/sonar", CHAT, "perplexity.types.StreamChunk", only=("perplexity",)),
     # DeepSeek, Fireworks, OpenRouter and others speak Anthropic's dialect too.

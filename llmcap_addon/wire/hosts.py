@@ -21,6 +21,8 @@ class Place:
     """Named by the user: its paths may stand behind any prefix."""
     models: Mapping[str, str] = field(default_factory=dict)
     """Deployment, in the URL or the body, in lower case → the model behind it."""
+    zone: str = ""
+    """Where the deployments are, if that decides their price; told by the user only."""
 
 
 _HOSTS: Mapping[str, Place] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Reading, Terms
+from llmcap_addon.usage import Reading
 from llmcap_addon.wire.azure import error_meter, takes_stream_options
 from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
@@ -83,7 +83,7 @@ class ChatDialect:
             choices=choices,
             hidden_output_tokens=_hidden_tokens(target.provider, model, body),
             cache_write=cache_write(request.body),
-            terms=Terms(service_tier=string(body, "service_tier").lower()),
+            terms=target.terms(string(body, "service_tier")),
             takes_stream_options=takes_stream_options(request, target, body),
             client=client,
         )

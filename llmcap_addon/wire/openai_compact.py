@@ -84,6 +84,7 @@ class DecisionsDialect:
             content=_asked(builder.build(), len(questions)),
             has_output=False,
             cache_write=cache_write(request.body),
+            terms=target.terms(),
             client=client,
         )
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Terms
 from llmcap_addon.wire.azure import error_meter, takes_stream_options
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.openai_ask import COMPLETION_LIMITS, ask, must_ask
@@ -54,7 +53,7 @@ class CompletionsDialect:
             choices=prompts * made,
             hidden_output_tokens=None if hides else 0,
             cache_write=cache_write(request.body),
-            terms=Terms(service_tier=string(body, "service_tier").lower()),
+            terms=target.terms(string(body, "service_tier")),
             takes_stream_options=takes_stream_options(request, target, body),
             client=client,
         )

@@ -34,6 +34,7 @@ class EmbeddingsDialect:
             streamed=False,
             content=builder.build(),
             has_output=False,
+            terms=target.terms(),
             client=client,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Reading, Terms, Usage
+from llmcap_addon.usage import Reading, Usage
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.openai_common import (
     ErrorMeter,
@@ -84,7 +84,7 @@ class ResponsesDialect:
             max_output_tokens=positive_int(body, "max_output_tokens"),
             hidden_output_tokens=_hidden_tokens(target.provider, model, body),
             cache_write=cache_write(request.body),
-            terms=Terms(service_tier=string(body, "service_tier").lower()),
+            terms=target.terms(string(body, "service_tier")),
             client=client,
         )
 

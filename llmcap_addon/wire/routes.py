@@ -44,6 +44,8 @@ class Route:
     """What the URL says, where the body does not name the model."""
     models: Mapping[str, str] = field(default_factory=dict)
     """From `hosts:`: deployment, in lower case → the model behind it."""
+    zone: str = ""
+    """From `hosts:`: where the deployments are."""
     upgrade: bool = False
     """True for a websocket, which a client may give up for HTTP."""
 
@@ -73,7 +75,7 @@ def classify(request: Request, hosts: Mapping[str, Place]) -> Route:
             kind, (dialect_name, model) = "metered", found
         elif is_free(place, host, path):
             kind = "free"
-    return Route(kind, dialect_name, place.provider, host, model, place.models)
+    return Route(kind, dialect_name, place.provider, host, model, place.models, place.zone)
 
 
 def _is_upgrade(request: Request) -> bool:

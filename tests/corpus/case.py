@@ -1,9 +1,10 @@
 """Case: one call as it was on the wire, and what it cost, worked out by hand.
 
 `tests/data/*/cases.json` holds them by name: `url`, `request` (the JSON body; {"$repeat": [text, n]} in it stands for
-a long text), `headers` of the request, `response` (a file beside it), `status`, `response_headers`, `usage` (as
-`Usage` has it), `cost` in nano-dollars, `worked` (the arithmetic), `follows` (the document or SDK type), and `pair`
-for cases that must cost the same.
+a long text) or `form` (its fields; {"file": name} is a file beside the case), `headers` of the request, `hosts` (as
+`Place` has them), `response` (a file beside it), `status`, `response_headers`, `usage` (as `Usage` has it), `cost` in
+nano-dollars, `worked` (the arithmetic), `follows` (the document or SDK type), and `pair` for cases that must cost the
+same.
 """
 
 from __future__ import annotations
@@ -57,8 +58,12 @@ class Case:
     def request(self) -> Request:
         """The request as dialects read it."""
         url = urlsplit(self.raw["url"])
-        headers = {"content-type": "application/json", **self.raw.get("headers", {})}
-        body = json.dumps(_expanded(self.raw["request"])).encode()
+        kind, body = "application/json", b""
+        if "form" in self.raw:
+            kind, body = _form(self.folder, self.raw["form"])
+        else:
+            body = json.dumps(_expanded(self.raw["request"])).encode()
+        headers = {"content-type": kind, **self.raw.get("headers", {})}
         return Request("POST", url.hostname or "", url.path, dict(parse_qsl(url.query)), headers, body)
 
     @cached_property
@@ -75,7 +80,9 @@ class Case:
     @cached_property
     def call(self) -> Call:
         """The request, understood."""
-        return self.dialect.parse(self.request, Target(self.route.provider, self.route.model), "")
+        return self.dialect.parse(
+            self.request, Target(self.route.provider, self.route.model, self.route.models, self.route.zone), ""
+        )
 
     def meter(self) -> Meter:
         """Make the meter for the response."""
@@ -89,6 +96,17 @@ class Case:
         assert reading.usage is not None
         priced = PRICES.cost(self.call, reading.usage, reading.terms, reading.model, shares=reading.shares, at_ms=AT_MS)
         return priced.amount if reading.billed is None else reading.billed
+
+
+def _form(folder: Path, fields: dict[str, Any]) -> tuple[str, bytes]:
+    """Write a form: text as it is, {"file": name} as the file beside the case."""
+    body = bytearray()
+    for name, value in fields.items():
+        is_file = isinstance(value, dict)
+        filename = f'; filename="{value["file"]}"\r\nContent-Type: application/octet-stream' if is_file else ""
+        data = (folder / value["file"]).read_bytes() if is_file else str(value).encode()
+        body += f'--corpus\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n\r\n'.encode() + data + b"\r\n"
+    return "multipart/form-data; boundary=corpus", bytes(body) + b"--corpus--\r\n"
 
 
 def _expanded(value: Any) -> Any:
