@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmcap_addon.pricing.cost import cost
+from llmcap_addon.pricing.cost import cost, exact_cost
 from llmcap_addon.pricing.prices import Prices
 from llmcap_addon.pricing.rates import RateCard, Rates, femtousd
 from llmcap_addon.usage import Terms, Usage
@@ -101,11 +101,13 @@ def usages() -> st.SearchStrategy[Usage]:
         write = draw(st.integers(0, total - read))
         output = draw(st.integers(0, 10_000))
         audio = draw(st.integers(0, total))
+        read_audio = draw(st.integers(0, min(read, audio)))
+        image = draw(st.integers(0, total - audio))
         output_audio = draw(st.integers(0, output))
         return Usage(
             total, output, read, write, draw(st.integers(0, write)), draw(st.integers(0, output)), audio, output_audio,
-            draw(st.integers(0, min(read, audio))), draw(st.integers(0, output - output_audio)),
-            draw(st.integers(0, 5)),
+            read_audio, draw(st.integers(0, output - output_audio)), draw(st.integers(0, 5)), image,
+            draw(st.integers(0, min(read - read_audio, image))),
         )  # fmt: skip
 
     return build()
@@ -142,3 +144,32 @@ def test_streaming_changes_nothing(prices: Prices, usage: Usage, model: tuple[st
     """The same usage costs the same to the nano-dollar, streamed or not."""
     whole = prices.cost(call(*model), usage, Terms())
     assert prices.cost(call(*model, streamed=True), usage, Terms()) == whole
+
+
+SPREAD = Rates(**{field.name: 10**(number + 3) for number, field in enumerate(dataclasses.fields(Rates))})
+"""Each price ten times the one before."""
+
+
+@given(usage=usages())
+def test_every_token_is_priced_once(usage: Usage) -> None:
+    """At one price for all of them, a cost is the number of tokens: none is left out, none counted twice."""
+    same = Rates(*(7 for _ in dataclasses.fields(Rates)))
+    tokens = usage.input_tokens + usage.output_tokens + usage.web_search_requests
+    assert exact_cost(RateCard(same), usage) == 7 * tokens
+
+
+@given(usage=usages(), field=st.sampled_from([field.name for field in dataclasses.fields(Rates)]))
+def test_a_dearer_price_never_makes_a_usage_cheaper(usage: Usage, field: str) -> None:
+    """Whatever subset a price belongs to, raising it lowers no cost."""
+    dearer = dataclasses.replace(SPREAD, **{field: 2 * getattr(SPREAD, field)})
+    assert exact_cost(RateCard(dearer), usage) >= exact_cost(RateCard(SPREAD), usage)
+
+
+@given(usage=usages())
+def test_no_token_costs_more_than_its_dearest_price(usage: Usage) -> None:
+    """What a quote reserves for each token of input, the dearest of its prices, is never exceeded."""
+    inputs = max(SPREAD.input, SPREAD.cached_input, SPREAD.cache_write, SPREAD.cache_write_1h, SPREAD.audio_input,
+                 SPREAD.cached_audio, SPREAD.image_input, SPREAD.cached_image)  # fmt: skip
+    outputs = max(SPREAD.output, SPREAD.reasoning, SPREAD.audio_output, SPREAD.image_output)
+    most = usage.input_tokens * inputs + usage.output_tokens * outputs + usage.web_search_requests * SPREAD.web_search
+    assert exact_cost(RateCard(SPREAD), usage) <= most

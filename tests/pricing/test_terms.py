@@ -27,6 +27,8 @@ US = {"us": Decimal("1.1")}
         ("groq", "on_demand", {"standard"}),
         ("anthropic", "auto", {"standard"}),
         ("anthropic", "standard_only", {"standard"}),
+        ("bedrock", "reserved", {"standard"}),
+        ("bedrock", "priority", {"standard", "priority"}),
     ],
 )
 def test_a_request_may_be_billed_at_these_tiers(provider: str, asked: str, possible: set[str]) -> None:
@@ -49,6 +51,11 @@ def test_a_request_may_be_billed_at_these_tiers(provider: str, asked: str, possi
         ("google", "", "on_demand", {"standard"}),
         ("google", "", "on_demand_priority", {"priority"}),
         ("google", "", "ON_DEMAND_FLEX", {"flex"}),
+        ("google", "", "ON_DEMAND_OFFPEAK", {"standard"}),
+        ("vertex", "flex", "on_demand_offpeak", {"standard"}),
+        ("vertex", "", "PROVISIONED_THROUGHPUT", {"standard"}),
+        ("bedrock", "", "reserved", {"standard"}),
+        ("bedrock", "priority", "default", {"standard"}),
         ("anthropic", "", "priority", {"standard"}),
         ("anthropic", "", "batch", {"batch"}),
     ],
@@ -84,6 +91,16 @@ def test_speed_is_billed_as_the_response_names_it(asked: str, named: str, fast: 
         ("xai", "us-east-1.api.x.ai", "", "", "1.1", "1.1"),
         ("xai", "api.x.ai", "", "", "1", "1"),
         ("google", "generativelanguage.googleapis.com", "", "", "1", "1"),
+        ("vertex", "us-east5-aiplatform.googleapis.com", "", "", "1.1", "1.1"),
+        ("vertex", "aiplatform.eu.rep.googleapis.com", "", "", "1.1", "1.1"),
+        ("vertex", "aiplatform.googleapis.com", "", "", "1", "1"),
+        ("vertex", "aiplatform.googleapis.com", "europe-west1", "", "1.1", "1.1"),
+        ("vertex", "us-east5-aiplatform.googleapis.com", "global", "", "1", "1"),
+        # Azure: the deployment's zone, which nobody tells but `hosts:`.
+        ("azure", "x.openai.azure.com", "", "", "1.1", "1.1"),
+        ("azure", "x.openai.azure.com", "global", "", "1", "1"),
+        ("azure_ai", "x.services.ai.azure.com", "", "", "1.1", "1.1"),
+        ("bedrock", "bedrock-runtime.us-east-1.amazonaws.com", "", "", "1", "1"),
     ],
 )
 def test_places_multiply_prices(provider: str, host: str, asked: str, named: str, possible: str, billed: str) -> None:
@@ -91,3 +108,12 @@ def test_places_multiply_prices(provider: str, host: str, asked: str, named: str
     request, response = Terms(geography=asked), Terms(geography=named)
     assert factor_possible(provider, host, request, US) == Decimal(possible)
     assert factor_billed(provider, host, request, response, US) == Decimal(billed)
+
+
+def test_optimized_latency_is_a_tier_of_bedrocks() -> None:
+    """`performanceConfig.latency`: the response's word, else the request's; it may be answered without."""
+    quick = Terms(speed="optimized")
+    assert set(tiers_possible("bedrock", quick, ALL)) == {"optimized", "standard"}
+    assert set(tiers_billed("bedrock", quick, Terms(), ALL)) == {"optimized", "standard"}
+    assert set(tiers_billed("bedrock", quick, Terms(speed="standard"), ALL)) == {"standard"}
+    assert set(tiers_billed("bedrock", Terms(), quick, ALL)) == {"optimized", "standard"}
