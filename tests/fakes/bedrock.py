@@ -76,7 +76,7 @@ def find(record: Record) -> directory.Endpoint | None:
         return directory.Endpoint(
             operation,
             billed,
-            model=lambda of, _: unquote(of.path.split("/")[2]),
+            model=lambda of, _: unquote(of.path.split("/")[2]).rpartition("/")[2],  # of an ARN, the profile
             streamed=lambda of, _: of.kind.endswith("-stream"),
             error=error,
         )

@@ -42,12 +42,21 @@ PRICES = {
     "gpt-4o-mini": Price(input=150_000, cache_read=75_000, output=600_000),
     "gpt-4o": Price(input=2_500_000, cache_read=1_250_000, output=10_000_000),
     "o4-mini": Price(input=1_100_000, cache_read=275_000, output=4_400_000),
+    "gpt-3.5-turbo-instruct": Price(input=1_500_000, cache_read=1_500_000, output=2_000_000),
+    "gpt-5.1-codex": Price(input=1_250_000, cache_read=125_000, output=10_000_000),
+    "gpt-4o-transcribe": Price(input=6_000_000, cache_read=6_000_000, output=10_000_000),  # of audio
+    "gpt-image-1.5": Price(input=5_000_000, cache_read=1_250_000, output=32_000_000),  # text in, pictures out
+    "whisper-1": Price(input=100_000, cache_read=100_000, output=0),  # a millisecond: $0.006 a minute
+    "tts-1": Price(input=15_000_000, cache_read=15_000_000, output=0),  # a character
     "text-embedding-3-small": Price(input=20_000, cache_read=20_000, output=0),
     "claude-sonnet-4-5": Price(
         input=3_000_000, cache_read=300_000, output=15_000_000, cache_write=3_750_000, cache_write_1h=6_000_000
     ),
     "claude-haiku-4-5": Price(
         input=1_000_000, cache_read=100_000, output=5_000_000, cache_write=1_250_000, cache_write_1h=2_000_000
+    ),
+    "us.anthropic.claude-sonnet-4-5-20250929-v1:0": Price(  # at Bedrock, through a profile of the US
+        input=3_300_000, cache_read=330_000, output=16_500_000, cache_write=4_125_000, cache_write_1h=6_600_000
     ),
     "gemini-2.5-flash": Price(input=300_000, cache_read=30_000, output=2_500_000),
     "gemini-embedding-001": Price(input=150_000, cache_read=150_000, output=0),
