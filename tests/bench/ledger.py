@@ -26,6 +26,7 @@ from llmcap_addon.budget.stores.owners import Owner
 from llmcap_addon.budget.stores.sqlite import SqliteStore
 from llmcap_addon.budget.stores.sqlite_checkpoints import Checkpoints
 from llmcap_addon.budget.stores.sqlite_lane import Lane
+from llmcap_addon.budget.stores.sqlite_live import ROW_LABELS
 from llmcap_addon.budget.windows import PERIODS
 from llmcap_addon.usage import Usage
 
@@ -112,8 +113,8 @@ def fill(path: Path, rows: int, caps: Sequence[Cap]) -> None:
             calls(),
         )
         connection.execute(
-            "INSERT INTO spent SELECT started_at_ms / 86400000, host, provider, model, client, run, sum(cost) FROM ledger"
-            " GROUP BY 1, host, provider, model, client, run"
+            f"INSERT INTO spent SELECT started_at_ms / 86400000, {', '.join(ROW_LABELS)}, sum(cost) FROM ledger"
+            f" GROUP BY 1, {', '.join(ROW_LABELS)}"
         )
         lasting = [cap for cap in caps if cap.per not in {"run", "ever"}]
 

@@ -20,7 +20,7 @@ from llmcap_addon.budget.caps import Cap
 from llmcap_addon.budget.ledger import LEASE_MS, Reserved, Store
 from llmcap_addon.budget.stores import open_store, store_path
 from llmcap_addon.budget.stores.sqlite import MAX_QUEUED
-from llmcap_addon.budget.stores.sqlite_open import explain
+from llmcap_addon.budget.stores.sqlite_open import MIGRATIONS, explain
 from llmcap_addon.errors import ConfigError, StoreError
 from tests.budget.samples import NOON_MS, Clock, charges, entry, settlement
 
@@ -273,7 +273,7 @@ def test_newer_schema(ledger: Path) -> None:
     with sqlite3.connect(ledger) as other:
         other.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
     other.close()
-    with pytest.raises(StoreError, match=r"newer LLMCap \(schema 99, this one knows 2\); upgrade"):
+    with pytest.raises(StoreError, match=rf"newer LLMCap \(schema 99, this one knows {len(MIGRATIONS)}\); upgrade"):
         open_ledger(ledger)
 
 
@@ -281,13 +281,13 @@ async def test_newer_schema_in_mid_flight(ledger: Path) -> None:
     """A ledger that a newer LLMCap brings to its schema meanwhile is not written or read any more; brought back it is."""
     store = open_ledger(ledger)
     await fill(store)
-    told = r"newer LLMCap \(schema 99, this one knows 2\); upgrade"
+    told = rf"newer LLMCap \(schema 99, this one knows {len(MIGRATIONS)}\); upgrade"
     with sqlite3.connect(ledger, autocommit=True) as other:
         other.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
         for work in (fill(store), store.settle("nobody", settlement(1)), store.heartbeat(NOON_MS), posted(store)):
             with pytest.raises(StoreError, match=told):
                 await work
-        other.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
+        other.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(len(MIGRATIONS)),))
     other.close()
     await fill(store)
     assert await posted(store) == (14, 0)
