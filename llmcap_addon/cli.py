@@ -1,4 +1,4 @@
-"""The command line: `llmcap run | proxy | report | check | path | demo`.
+"""The command line: `llmcap run | proxy | report | prices | check | path | demo`.
 
 Commands import what they need when they are called, so that `llmcap run` starts its child quickly.
 """
@@ -56,7 +56,23 @@ def main() -> None:
         sys.exit(1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """All commands; `prices` stands in a module of its own, which is loaded when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name all commands."""
+        return sorted([*super().list_commands(ctx), "prices"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Give a command by its name."""
+        if cmd_name == "prices":
+            from llmcap_addon.cli_prices import prices
+
+            return prices
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="llmcap")
 def cli() -> None:
     """LLMCap: a fuse for LLM spend. Caps, in dollars, for tools that can't be modified."""

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "llmcap_addon"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
-    ("cli", "cli_run", "__main__"),
+    ("cli", "cli_run", "cli_prices", "__main__"),
     ("demo",),
     ("addon",),
     ("proxy",),

@@ -176,6 +176,10 @@ class PriceTable:
             if not isinstance(raw, str):
                 yield self._entry(provider, name)
 
+    def names(self, provider: str) -> tuple[str, ...]:
+        """Give the names that are spelled out for a provider's models."""
+        return tuple(self._providers[provider]["models"])
+
     def fees(self, provider: str) -> Mapping[str, Decimal]:
         """Give what a provider asks by the piece whatever the model, as far as the table tells."""
         return {name: Decimal(price) for name, price in self._providers[provider].get("fees", {}).items()}

@@ -6,13 +6,14 @@ import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from llmcap_addon.pricing.refresh import genai, litellm
 from llmcap_addon.pricing.refresh.gather import Entries, Report, entries_of
 from llmcap_addon.pricing.refresh.genai import matches
 from llmcap_addon.pricing.refresh.levels import Row
-from llmcap_addon.pricing.refresh.providers import MAKERS, SOURCES
+from llmcap_addon.pricing.refresh.providers import MAKERS, ROUTED, SOURCES, Source
 
 type Raw = dict[str, Any]
 """A table as data/README.md tells its form."""
@@ -34,8 +35,11 @@ def build_table(sources: Sources, before: Mapping[str, Any], today: dt.date) -> 
     """Make the table of a day; `before` is the table to go on from, {} for none."""
     report = Report()
     built = {
-        provider: entries_of(provider, sources.genai, sources.litellm, today, report) for provider in SOURCES
+        provider: entries_of(source, provider, sources.genai, sources.litellm, today, report)
+        for provider, source in SOURCES.items()
     }  # fmt: skip
+    for provider, start in ROUTED.items():
+        built[provider] = _routed(sources, start, today, report), []
     _add_from_makers(built["openrouter"][0], built)
     providers: Raw = {}
     for provider, (found, rules) in built.items():
@@ -44,7 +48,7 @@ def build_table(sources: Sources, before: Mapping[str, Any], today: dt.date) -> 
         if not entries:
             continue
         providers[provider] = {"models": folded(entries), "rules": [item for item in rules if item[0] in entries]}
-        if fees := SOURCES[provider].fees:
+        if fees := SOURCES.get(provider, Source()).fees:
             providers[provider]["fees"] = dict(fees)
     header = {
         "made": today.isoformat(),
@@ -89,6 +93,23 @@ def folded(entries: Entries) -> Raw:
 def unfolded(models: Mapping[str, Any]) -> Entries:
     """Give every name its own entry again."""
     return {name: models[entry] if isinstance(entry, str) else entry for name, entry in models.items()}
+
+
+def _routed(sources: Sources, start: str, today: dt.date, report: Report) -> Entries:
+    """Give the models of a router: NAME:SELLER at that seller's price, NAME alone at its dearest seller's."""
+    found: Entries = {}
+    for seller in sorted(key for key in sources.genai if key.startswith(start)):
+        entries, _ = entries_of(Source((seller,)), seller, sources.genai, sources.litellm, today, report)
+        for name, entry in entries.items():
+            found[f"{name}:{seller.removeprefix(start)}"] = entry
+            if name not in found or _size(entry) > _size(found[name]):
+                found[name] = entry
+    return found
+
+
+def _size(entry: Mapping[str, Any]) -> Decimal:
+    row = entry["prices"][0]["rows"]["standard"]
+    return Decimal(row.get("input", 0)) + Decimal(row.get("output", 0))
 
 
 def _add_from_makers(openrouter: Entries, built: Mapping[str, tuple[Entries, list[list[Any]]]]) -> None:

@@ -114,7 +114,8 @@ def _of_entry(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
             if not 1 <= Decimal(factor) <= 2:
                 yield f"{name}: a place multiplies its price by {factor}"
         for part in card.get("off_peak", ()):
-            Hours.parse(part["utc"], part.get("weekdays"))
+            for utc in [part["utc"]] if isinstance(part["utc"], str) else part["utc"]:
+                Hours.parse(utc, part.get("weekdays"))
 
 
 def _of_row(name: str, row: Mapping[str, str]) -> Iterator[str]:

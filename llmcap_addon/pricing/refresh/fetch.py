@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -118,15 +119,17 @@ def _download(url: str) -> bytes:
     try:
         with opener.open(request, timeout=SILENCE_S) as answer:
             packed = answer.headers.get("Content-Encoding", "") == "gzip"
+            length = answer.headers.get("Content-Length", "")
             while chunk := answer.read(_CHUNK):
                 found += chunk
                 if len(found) > MAX_BYTES:
                     break
                 if time.monotonic() > until:
                     raise PriceError(f"{url}: it takes more than {DEADLINE_S} seconds")
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise PriceError(f"{url}: it can't be fetched ({reason}); --from FILE reads a copy of yours") from error
+        if length.isdecimal() and len(found) < min(int(length), MAX_BYTES):
+            raise OSError(f"it ended after {len(found):,} of {int(length):,} bytes")
+    except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError
+        raise PriceError(f"{url}: it can't be fetched ({error}); --from FILE reads a copy of yours") from error
     data = _bounded(url, bytes(found))
     return _unpacked(url, data) if packed else data
 
@@ -146,5 +149,3 @@ def _unpacked(place: str, data: bytes) -> bytes:
     if not unpacker.eof and len(text) <= MAX_BYTES:
         raise PriceError(f"{place}: it is cut short")
     return _bounded(place, text)
-
-

@@ -14,14 +14,14 @@ from llmcap_addon.pricing.refresh.levels import Levels, filled, merged, plain, p
 from llmcap_addon.pricing.refresh.offpeak import as_json, joined
 from llmcap_addon.pricing.refresh.providers import (
     ELSEWHERE,
-    GENAI_WITHOUT_GEOGRAPHY,
+    GOOGLE_IMAGE_TOKENS,
     GOOGLE_MEDIA,
     KINDS,
     MAX_PRICE_USD,
     OUTLIER,
-    SOURCES,
     STALE,
     STEP_IS_INCLUSIVE,
+    ZONED,
     Source,
 )
 
@@ -29,6 +29,8 @@ type Entries = dict[str, dict[str, Any]]
 """Model → what the table says of it."""
 
 GENAI, LITELLM = "genai-prices", "litellm"
+_LITELLM_KNOWS = {"anthropic", "openai"}
+"""Providers of whose models litellm lists the places that cost more."""
 _AUDIO = frozenset({"audio_input", "cached_audio", "audio_output"})
 _DATED = re.compile(r"-(20\d{2})-?\d{2}-?\d{2}$")
 _SIZED = re.compile(r"^(?:[a-z]+/)?(?:\d+|max)-x-(?:\d+|max)/(?:[^/]+/)*(?P<model>[^/]+)$")
@@ -59,6 +61,7 @@ class Report:
 
 
 def entries_of(
+    source: Source,
     provider: str,
     all_genai: Mapping[str, list[genai.Model]],
     all_litellm: Mapping[str, litellm.Entry],
@@ -66,14 +69,13 @@ def entries_of(
     report: Report,
 ) -> tuple[Entries, list[list[Any]]]:
     """Give a provider's models, and the rules for names that are not spelled out."""
-    source = SOURCES[provider]
     models = {model["id"].lower(): model for one in reversed(source.genai) for model in all_genai.get(one, ())}
     rules = [(key, genai.rule(model["match"])) for key, model in models.items()]
     theirs = _Litellm(provider, source, all_litellm)
     names = {*models, *theirs.entries, *(name for _, clause in rules for name in genai.names_in(clause))}
     found: Entries = {}
     for name in sorted(names):
-        if name.startswith(ELSEWHERE.get(provider, "\n")):
+        if ELSEWHERE.get(provider, "\n") in name:
             continue
         key = name if name in models else next((key for key, clause in rules if genai.matches(clause, name)), None)
         entry = _one(provider, name, key, models.get(key or ""), theirs, today, report)
@@ -97,6 +99,8 @@ def _one(
         first, dated = {}, None
     if name in theirs.entries and dated and name == key:
         report.compare(f"{provider} {name}", first, second)
+    for told in (first, second):
+        _once(told, entry.get("mode"))
     for told, label in ((first, GENAI), (second, LITELLM)):
         if any(amount > MAX_PRICE_USD for level in told.values() for row in level.values() for amount in row.values()):
             report.dropped.append(f"{provider} {name}: {label} is left out, its price has a slipped unit")
@@ -131,6 +135,21 @@ def _one(
     return written_entry | {"prices": cards}
 
 
+def _once(levels: Levels, mode: str | None) -> None:
+    """Take out prices by the piece of what is billed by the token: they stand there as examples."""
+    row = levels.get(0, {}).get("standard", {})
+    if mode in ("audio_transcription", "audio_speech", "realtime") and row.keys() & {"input", "audio_input"}:
+        row.pop("per_second_in", None)
+        row.pop("per_second_out", None)
+    if "per_image" in row and row.get("input") and mode in GOOGLE_MEDIA:
+        row.setdefault("image_output", row["per_image"] / GOOGLE_IMAGE_TOKENS * 1_000_000)
+        del row["per_image"]
+    if row.keys() & {"per_query", "per_page", "per_image", "per_second_in", "per_character"}:
+        for field in ("input", "output"):
+            if row.get(field) == 0:
+                del row[field]  # what is billed by the piece alone names no tokens
+
+
 def _coming(
     levels: Levels, first: Levels, dated: genai.Model | None, today: dt.date, now: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
@@ -146,7 +165,7 @@ def _coming(
 def _kind(provider: str, entry: litellm.Entry, levels: Levels) -> str:
     standard = levels.get(0, {}).get("standard", {})
     mode = entry.get("mode") or ("embedding" if standard.keys() <= {"input", "cached_input"} else "chat")
-    if provider in ("google", "vertex") and mode in GOOGLE_MEDIA:
+    if provider in ("google", "vertex") and mode in GOOGLE_MEDIA and "input" in standard:
         return "media"
     if not entry and "per_second_in" in standard and "input" not in standard:
         return "transcription"
@@ -177,7 +196,7 @@ class _Litellm:
                 continue
             if sized := _SIZED.match(name):
                 self._picture(sized["model"], name, entry)
-            elif provider == "azure" and (zoned := _ZONED.match(name)):
+            elif provider in ZONED and (zoned := _ZONED.match(name)):
                 self._zones.setdefault(zoned["model"], {})[zoned["zone"]] = entry
             elif name not in self.entries or (bare != key and name not in prefixed):
                 self.entries[name] = entry  # a key with the provider's name beats a bare one
@@ -219,7 +238,7 @@ class _Litellm:
             times = [there[price] / now[price] for price in ("input", "output") if now.get(price) and there.get(price)]
             if not zone.startswith("global") and times and max(times) > 1:
                 told[zone] = plain(max(times))
-        if not told and (not entry or self._provider not in GENAI_WITHOUT_GEOGRAPHY or self._provider == "azure"):
+        if not told and (not entry or self._provider in ZONED or self._provider not in _LITELLM_KNOWS):
             told = dict(self._source.geography)
         return dict(sorted(told.items()))
 

@@ -14,11 +14,13 @@ type Levels = dict[int, Level]
 """Prompt length above which the level applies (0: always) → level."""
 
 _SMALLEST = Decimal("1e-12")
+_NOISE = Decimal("1e-14")
+"""What a source's float may be off by: 1.0000000000000001e-07 stands for 0.1 a million, and is not rounded up."""
 
 
 def plain(amount: Decimal) -> str:
     """Write a decimal without exponent or needless zeros; twelve places are kept, rounded up."""
-    text = f"{amount.quantize(_SMALLEST, rounding=ROUND_CEILING):f}"
+    text = f"{amount.quantize(_NOISE).quantize(_SMALLEST, rounding=ROUND_CEILING):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -85,9 +85,6 @@ def levels(entry: Entry, name: str = "", *, step_is_inclusive: bool = False) -> 
         for tier, _, field, amount in _prices(part):
             put(found, int(part["range"][0]), tier, field, amount)
     standard = found.get(0, {}).get("standard", {})
-    if entry.get("mode") == "realtime" and "input" in standard:
-        standard.pop("per_second_in", None)  # billed by the token; the price by the second is an example
-        standard.pop("per_second_out", None)
     if entry.get("mode") == "image_generation":
         if "image_output" in standard:
             standard.pop("per_image", None)  # it is billed by the token, the price by the piece is an example

@@ -80,14 +80,14 @@ def as_json(off_peak: OffPeak, peak: Levels) -> list[dict[str, Any]]:
             told = row_at(off_peak.levels, above, tier)
             for field, amount in row.items():
                 put(levels, above, tier, field, min(amount, told.get(field, amount * ratio)))
-    rows = written(levels)
-    found = []
+    spans: dict[tuple[int, ...], list[str]] = {}
     for hours in off_peak.windows:
-        item: dict[str, Any] = {"utc": f"{_clock(hours.start_minute)}-{_clock(hours.end_minute)}"}
-        if hours.weekdays != EVERY_DAY:
-            item["weekdays"] = sorted(hours.weekdays)
-        found.append(item | rows)
-    return found
+        span = f"{_clock(hours.start_minute)}-{_clock(hours.end_minute)}"
+        spans.setdefault(tuple(sorted(hours.weekdays)), []).append(span)
+    return [
+        {"utc": utc, **({} if len(weekdays) == 7 else {"weekdays": list(weekdays)}), **written(levels)}
+        for weekdays, utc in spans.items()
+    ]
 
 
 def _clock(minute: int) -> str:

@@ -86,7 +86,11 @@ SOURCES: Mapping[str, Source] = {
     "google": Source(("google",), ("gemini",), ("gemini/",)),
     "openrouter": _simple("openrouter", "openrouter"),
     "groq": _simple("groq", "groq"),
-    "deepseek": _simple("deepseek", "deepseek"),
+    "deepseek": Source(
+        ("deepseek",), ("deepseek",), ("deepseek/",),
+        # https://api-docs.deepseek.com/quick_start/pricing: 5 yuan a thousand searches since November 2026.
+        fees={"web_search": "0.75"},
+    ),
     "mistral": _simple("mistral", "mistral"),
     "xai": Source(
         ("x-ai",), ("xai",), ("xai/",),
@@ -101,9 +105,13 @@ SOURCES: Mapping[str, Source] = {
     "perplexity": _simple("perplexity", "perplexity"),
     "cohere": Source(("cohere",), ("cohere", "cohere_chat"), ("cohere/", "cohere_chat/")),
     "azure": Source(
-        ("azure",), ("azure", "azure_ai", "azure_text"), ("azure/", "azure_ai/"), _azure,
+        ("azure",), ("azure", "azure_text"), ("azure/",), _azure,
         # Data zones and regions cost a tenth more than "global"; https://azure.microsoft.com/pricing/details/azure-openai
         geography={"eu": "1.1", "us": "1.1"},
+        fees={"file_search": "2.5", "code_session": "33"},
+    ),
+    "azure_ai": Source(
+        ("azure",), ("azure_ai",), ("azure_ai/",), geography={"eu": "1.1", "us": "1.1"},
         fees={"file_search": "2.5", "code_session": "33"},
     ),
     "bedrock": Source(
@@ -117,7 +125,7 @@ SOURCES: Mapping[str, Source] = {
         )), "vertex_ai-embedding-models"),
         ("vertex_ai/",), _vertex,
     ),
-    "github-copilot": Source(("github-copilot",), ("github_copilot",), ("github_copilot/",)),
+    "github-copilot": _simple("github-copilot", "github_copilot"),
     "moonshot": _simple("moonshotai", "moonshot"),
     "zai": _simple("zai", "zai"),
     "minimax": _simple("minimax", "minimax"),
@@ -132,14 +140,22 @@ SOURCES: Mapping[str, Source] = {
     "vercel": Source((), ("vercel_ai_gateway",), ("vercel_ai_gateway/",)),
     "opencode": Source((), ("opencode_go",), ("opencode_go/",)),
 }  # fmt: skip
-"""The table's providers, named as in wire/hosts.py."""
+"""The table's providers, named as in wire/hosts.py; `ROUTED` beside them."""
+
+ROUTED = {"huggingface": "huggingface_"}
+"""A router whose sellers genai-prices lists one by one, under ids that begin so; a name may end in ":SELLER".
+https://huggingface.co/docs/inference-providers"""
 
 ELSEWHERE = {"google": "claude"}
 """Models that genai-prices lists under Google because Vertex sells them; the Gemini API does not."""
 STEP_IS_INCLUSIVE = {"xai"}
 """xAI's higher price begins at 200,000 tokens, others' above; genai-prices says 199,999 there, litellm 200k."""
-GENAI_WITHOUT_GEOGRAPHY = {"anthropic", "openai", "azure"}
-"""genai-prices knows no regional prices; a model that it alone lists is taken to cost what its newest siblings do."""
+ZONED = {"azure", "azure_ai"}
+"""All models cost more in a data zone, whether litellm lists them there or not; elsewhere what litellm lists without a
+place costs the same everywhere, and what genai-prices alone lists is taken to cost what its newest siblings do."""
+
+GOOGLE_IMAGE_TOKENS = 1290
+"""Of a picture that Gemini makes, billed by the token. https://ai.google.dev/gemini-api/docs/pricing"""
 
 MAKERS = {"openai": "openai", "anthropic": "anthropic", "google": "google", "x-ai": "xai", "deepseek": "deepseek",
           "mistralai": "mistral"}  # fmt: skip

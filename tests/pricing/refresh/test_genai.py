@@ -88,7 +88,9 @@ def test_what_is_not_the_data_is_refused(text: str) -> None:
 
 def test_rules_keep_what_is_not_spelled_out() -> None:
     """Names that a clause lists go into the table, the rest of it stays a rule."""
-    clause = genai.rule({"or": [{"equals": "A"}, {"starts_with": "b-"}, {"and": [{"contains": "c"}, {"ends_with": "d"}]}]})
+    clause = genai.rule(
+        {"or": [{"equals": "A"}, {"starts_with": "b-"}, {"and": [{"contains": "c"}, {"ends_with": "d"}]}]}
+    )
     assert list(genai.names_in(clause)) == ["a"]
     assert genai.without_names(clause) == ["or", ["starts_with", "b-"], ["and", ["contains", "c"], ["ends_with", "d"]]]
     assert genai.without_names(["equals", "a"]) is None

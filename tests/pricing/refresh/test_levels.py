@@ -12,7 +12,8 @@ AMOUNTS = st.decimals(min_value=0, max_value=1000, places=6)
 LEVELS = st.dictionaries(
     st.sampled_from([0, 200_000, 272_000]),
     st.dictionaries(
-        st.sampled_from(["standard", "flex"]), st.dictionaries(st.sampled_from(["input", "output"]), AMOUNTS, min_size=1)
+        st.sampled_from(["standard", "flex"]),
+        st.dictionaries(st.sampled_from(["input", "output"]), AMOUNTS, min_size=1),
     ),
 )
 
@@ -44,6 +45,7 @@ def test_prices_are_written_plainly_and_rounded_up() -> None:
     assert plain(Decimal("1E+1")) == "10"
     assert plain(Decimal("7.50")) == "7.5"
     assert plain(Decimal(1) / 3) == "0.333333333334"
+    assert plain(Decimal("1.0000000000000001e-07") * 1_000_000) == "0.1"
 
 
 def test_only_missing_fields_are_filled() -> None:
