@@ -20,7 +20,7 @@ from llmcap_addon.wire.google import GENERATE
 from llmcap_addon.wire.google_request import items, model_and_method, named, read_message, refuse_field_masks
 from llmcap_addon.wire.google_usage import UsageMaxima
 from llmcap_addon.wire.meters import BodyMeter, FailedMeter
-from llmcap_addon.wire.text import MAX_COUNT, ContentBuilder, JsonObject, load_json, mapping, parse_object
+from llmcap_addon.wire.text import ContentBuilder, JsonObject, load_json, mapping, parse_object
 
 _BY_CHARACTER = re.compile(r"(?:^|/)(?:text-embedding-|text-multilingual-embedding-|textembedding-gecko)")
 """The models whose `metadata.billableCharacterCount` is what is billed."""
@@ -138,21 +138,24 @@ class EmbeddingsMeter(BodyMeter):
             maxima = UsageMaxima(self._call)
             maxima.take({"promptTokenCount": said.get("totalTokenCount"), **said, "totalTokenCount": 0})
             return maxima.usage()
-        predictions = value.get("predictions")
-        if not isinstance(predictions, list) or not predictions:
-            return None
-        return Usage(input_tokens=sum(map(_token_count, predictions)))
+        counts = [_token_count(embedding) for embedding in _embeddings(value)]
+        return None if not counts or None in counts else Usage(input_tokens=sum(count or 0 for count in counts))
 
 
-def _token_count(prediction: object) -> int:
-    """Read how many tokens one instance had; the SDK types it as a float, so a whole one is a count too."""
-    embeddings = reported_part(json_object(prediction, "a prediction"), "embeddings")
-    count = reported_part(embeddings, "statistics").get("token_count")
+def _embeddings(value: JsonObject) -> list[JsonObject]:
+    """Give the embeddings of an answer, those in predictions too; raises ValueError for what is none."""
+    key = "predictions" if "predictions" in value else "embeddings"
+    found = [json_object(item, key) for item in items(value, key)]
+    return [reported_part(item, "embeddings") for item in found] if key == "predictions" else found
+
+
+def _token_count(embedding: JsonObject) -> int | None:
+    """Read how many tokens one input had, where it says; the SDK types it as a float, so a whole one is a count too."""
+    statistics = named(reported_part(embedding, "statistics"))
+    count = statistics.get("tokenCount")
     if isinstance(count, float) and count.is_integer():
-        count = int(count)
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT:
-        raise ValueError("token_count is no token count")
-    return count
+        statistics["tokenCount"] = int(count)
+    return None if count is None else reported_count(statistics, "tokenCount")
 
 
 EMBEDDINGS = GoogleEmbeddings()

@@ -51,7 +51,7 @@ def read(call: Call, *chunks: dict[str, Any]) -> Meter:
 class TestUsage:
     def test_audio_that_nobody_counts_apart(self) -> None:
         """A prompt with audio whose breakdown is missing is billed as audio, which is dearer."""
-        audio = {"contents": [{"parts": [{"inlineData": {"mimeType": "audio/wav", "data": "QUJD"}}]}]}
+        audio: dict[str, Any] = {"contents": [{"parts": [{"inlineData": {"mimeType": "audio/wav", "data": "QUJD"}}]}]}
         said = {"usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 1}}
         assert read(generate(**audio), said).reading.usage == Usage(100, 1, input_audio_tokens=100)
         assert read(generate(), said).reading.usage == Usage(100, 1)
@@ -71,7 +71,7 @@ class TestUsage:
 class TestGrounding:
     def test_bounds(self) -> None:
         """Maps are bounded by the piece, searches in one's own data on Vertex only."""
-        tools = [{"googleMaps": {}}, {"retrieval": {}}, {"google_search": {}}]
+        tools: list[dict[str, Any]] = [{"googleMaps": {}}, {"retrieval": {}}, {"google_search": {}}]
         call = generate(tools=tools)
         assert call.unit_bound == Usage(maps_requests=DEFAULT_SERVER_TURNS)
         assert call.content.web_searches == DEFAULT_SERVER_TURNS
@@ -157,7 +157,17 @@ class TestEmbeddings:
         body = '{"predictions": [{"embeddings": {"statistics": {"token_count": COUNT}}}]}'
         feed_all(meter, [body.replace("COUNT", count).encode()])
         assert meter.reading.usage is None
-        assert meter.reading.unreadable
+        assert not meter.reading.final
+
+    def test_counts_beside_each_embedding(self) -> None:
+        """Vertex may tell the tokens of each embedding instead of all together; if of some only, nothing is known."""
+        call = embed("batchEmbedContents", {"requests": [{"content": TEXT}, {"content": TEXT}]})
+        told = [{"values": [0.5], "statistics": {"tokenCount": 3.0}}, {"statistics": {"token_count": 4}}]
+        meters = [EMBEDDINGS.meter(call, b"", ResponseHead(200), len) for _ in range(2)]
+        feed_all(meters[0], [json.dumps({"embeddings": told}).encode()])
+        feed_all(meters[1], [json.dumps({"embeddings": [*told, {"values": [0.5]}]}).encode()])
+        assert meters[0].reading.usage == Usage(7)
+        assert meters[1].reading.usage is None
 
     def test_refusal(self) -> None:
         """A refusal has Google's shape."""
