@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from tests.fakes.server import StandIn
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the ledger and the fetched prices of whoever runs the tests out of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     """Run the providers for the whole session; use `stand_in`, which starts each test afresh."""

@@ -24,7 +24,9 @@ from llmcap_addon.gate.admission import Policy
 from llmcap_addon.gate.gate import Gate
 from llmcap_addon.gate.runtime import AsyncioRuntime
 from llmcap_addon.money import Nanousd
+from llmcap_addon.pricing.newer import choose
 from llmcap_addon.pricing.prices import Prices
+from llmcap_addon.pricing.tokens import SHARED
 from llmcap_addon.proxy.bulletin import Bulletin
 from llmcap_addon.unclaimed import Unclaimed, file_beside
 from llmcap_addon.view.console import NO_CALLS
@@ -107,11 +109,12 @@ class Service:
         unclaimed = Unclaimed(file_beside(state_file(url)), runtime.now_ms)
         store = open_store(url, runtime.now_ms)
         try:
+            pricing, warning = await asyncio.to_thread(_pricing, config)
             budget = Budget(config.caps, store, runtime.now_ms, config.timezone, settings.run_id)
             await budget.heartbeat()
             gate = Gate(
                 budget=budget,
-                pricing=await asyncio.to_thread(_pricing, config),
+                pricing=pricing,
                 policy=_policy(config, settings),
                 runtime=runtime,
                 new_id=lambda: secrets.token_hex(12),
@@ -127,6 +130,8 @@ class Service:
         service._ticker = asyncio.create_task(service._tick_for_ever())
         if path is None and settings.config_value is None:
             bulletin.notice("no caps.yaml found: the built-in cap of $5 per day is in force")
+        if warning:
+            bulletin.notice(warning)
         gate.pricing.warm()
         return service
 
@@ -206,7 +211,7 @@ class Service:
         changed = await asyncio.to_thread(self._watch.poll)
         if isinstance(changed, Config):
             try:
-                pricing = await asyncio.to_thread(_pricing, changed)
+                pricing, _ = await asyncio.to_thread(_pricing, changed)
                 policy = _policy(changed, self.settings)
             except LLMCapError as error:
                 self._keep_old(error)
@@ -227,8 +232,11 @@ class Service:
         self.bulletin.standing(f"caps.yaml can't be used, the old caps stay in force: {error}")
 
 
-def _pricing(config: Config) -> Prices:
-    return Prices.load(config.prices, config.unknown_price, now_ms=AsyncioRuntime().now_ms)
+def _pricing(config: Config) -> tuple[Prices, str]:
+    """Give the prices in force, and what the user should know about the choice of the table; reads files."""
+    in_force = choose()
+    prices = Prices(in_force.table, config.prices, config.unknown_price, AsyncioRuntime().now_ms, SHARED)
+    return prices, in_force.warning
 
 
 def _policy(config: Config, settings: Settings) -> Policy:

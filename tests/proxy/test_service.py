@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
@@ -14,6 +15,10 @@ import pytest
 from llmcap_addon import config as configs
 from llmcap_addon.errors import ConfigError, StoreError
 from llmcap_addon.gate.live import LiveCall
+from llmcap_addon.pricing import table_file
+from llmcap_addon.pricing.newer import fetched_path
+from llmcap_addon.pricing.refresh.install import install
+from llmcap_addon.pricing.table import SHIPPED
 from llmcap_addon.proxy.service import Service, Settings, Summary
 from llmcap_addon.usage import Usage
 from llmcap_addon.wire import hosts
@@ -279,3 +284,30 @@ async def test_the_ledger_is_closed_to_others(start: Start, place: Place) -> Non
         assert database.execute("SELECT count(*) FROM ledger").fetchone() == (0,)
     database.close()
     assert all(path.stat().st_mode & 0o077 == 0 for path in place.ledger.parent.glob("ledger.sqlite*"))
+
+
+async def test_prices_that_were_fetched_are_used(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer table in the state folder prices the calls, without a word."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    table = table_file.decode(SHIPPED.read_bytes())
+    providers = json.loads(json.dumps({name: dict(told) for name, told in table["providers"].items()}))
+    providers["openai"]["models"]["gpt-4o"]["prices"][0]["rows"]["standard"] |= {"input": "5", "output": "20"}
+    install(table_file.encode(table | {"providers": providers}), fetched_path())
+    service = await start()
+    live = await service.gate.admit(GPT_4O)
+    assert isinstance(live, LiveCall)
+    await live.finish(final(Usage(input_tokens=100, output_tokens=10)), "complete", 200)
+    assert service.bulletin.notices() == ()
+    assert (await service.close()).spent == 100 * 5_000 + 10 * 20_000
+
+
+async def test_fetched_prices_that_are_damaged_are_told(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy starts with the shipped ones and says so on the console."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    fetched_path().parent.mkdir(parents=True)
+    fetched_path().write_bytes(b"junk")
+    service = await start()
+    (notice,) = service.bulletin.notices()
+    assert "the shipped prices of" in notice.text
