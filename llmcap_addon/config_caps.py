@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 
 from llmcap_addon.budget.caps import Cap
-from llmcap_addon.budget.matching import LABELS, Match
+from llmcap_addon.budget.matching import BILLING, LABELS, Match
 from llmcap_addon.budget.windows import PERIODS, Per
 from llmcap_addon.config_yaml import LATER, Place
 from llmcap_addon.money import Nanousd, nanousd
@@ -96,8 +96,8 @@ def _match(place: Place) -> Match:
             if glob == "":
                 one.wrong(words)
             elif glob is not None:
-                # Hosts and providers are known in lower case; of models and clients every letter counts.
-                pairs.append((label, glob.lower() if label in {"host", "provider"} else glob))
+                # Hosts, providers and billing are in lower case; of models and clients every letter counts.
+                pairs.append((label, glob.lower() if label in {"host", "provider", BILLING} else glob))
     return tuple(pairs)
 
 

@@ -255,19 +255,20 @@ caps:
             one_cap(match='{tag: "x"}'),
             (
                 'caps.yaml:2: caps[0].match.tag: found the key "tag", which is not in this version;'
-                " allowed: host, provider, model, client"
+                " allowed: host, provider, model, client, billing"
             ),
         ),
         (
             one_cap(each="[model, user]"),
             (
                 'caps.yaml:2: caps[0].each[1]: found "user", which is not in this version;'
-                " allowed: host, provider, model, client"
+                " allowed: host, provider, model, client, billing"
             ),
         ),
         (
             one_cap(each="modle"),
-            'caps.yaml:2: caps[0].each: found "modle"; allowed: host, provider, model, client (did you mean "model"?)',
+            'caps.yaml:2: caps[0].each: found "modle"; allowed: host, provider, model, client, billing'
+            ' (did you mean "model"?)',
         ),
         (
             one_cap(per="{rolling: 5h}"),

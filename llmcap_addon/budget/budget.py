@@ -105,6 +105,7 @@ class Budget:
             provider=_clean(entry.provider),
             model=_clean(entry.model),
             client=_clean(entry.client),
+            billing=_clean(entry.billing),
             run=self.run_id,
         )
 

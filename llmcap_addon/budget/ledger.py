@@ -59,7 +59,8 @@ class Charge:
     """What it counts, as (label, glob), the scope's own labels included: to find the rows of a new balance.
 
     A row matches when for each label that occurs here one of that label's globs matches its value, case-sensitively.
-    The labels are host, provider, model, client and, for caps per run, run.
+    The labels are host, provider, model, client, billing and, for caps per run, run. A match that says nothing of
+    billing counts what is paid by the token only (`matching.by_label`).
     """
 
 
@@ -93,6 +94,8 @@ class Entry:
     """Of `MARKS`."""
     run: str = ""
     """The run of the proxy it belongs to; `Budget` fills it in."""
+    billing: str = "api"
+    """"api" for what is paid by the token, "plan" for a subscription's traffic, whose cost is notional."""
 
 
 MARKS = ("estimated", "cut", "overrun", "assumed", "shortened", "expired", "failed", "unreserved", "billed")

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
-LABELS = ("host", "provider", "model", "client")
+BILLING = "billing"
+API, PLAN = "api", "plan"
+"""How a call is paid: by the token, in dollars; or under a subscription, where its cost is notional."""
+LABELS = ("host", "provider", "model", "client", BILLING)
 """What a cap can match on and count apart."""
 RUN = "run"
 """The label that caps per run match on, by themselves."""
@@ -28,10 +31,11 @@ def is_literal(glob: str) -> bool:
 
 
 def by_label(match: Match) -> dict[str, list[str]]:
-    """Group the globs by their label."""
+    """Group the globs by their label; what says nothing of billing counts what is paid by the token."""
     globs: dict[str, list[str]] = {}
     for label, glob in match:
         globs.setdefault(label, []).append(glob)
+    globs.setdefault(BILLING, [API])
     return globs
 
 
@@ -41,5 +45,8 @@ def any_matches(globs: Iterable[str], value: str) -> bool:
 
 
 def matches(match: Match, labels: Mapping[str, str]) -> bool:
-    """Whether a call with these labels is counted; a label it does not have is empty."""
-    return all(any_matches(globs, labels.get(label, "")) for label, globs in by_label(match).items())
+    """Whether a call with these labels is counted; a label it does not have is empty, and billing then by the token."""
+    return all(any_matches(globs, labels.get(label, _UNSAID.get(label, ""))) for label, globs in by_label(match).items())
+
+
+_UNSAID = {BILLING: API}

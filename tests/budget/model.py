@@ -86,7 +86,7 @@ class Model:
 
 
 def _counts(charge: Charge, entry: Entry) -> bool:
-    labels = {label: getattr(entry, label) for label in ("host", "provider", "model", "client", "run")}
+    labels = {label: getattr(entry, label) for label in ("host", "provider", "model", "client", "billing", "run")}
     in_time = charge.starts_at_ms <= entry.started_at_ms
     if charge.resets_at_ms is not None:
         in_time = in_time and entry.started_at_ms < charge.resets_at_ms

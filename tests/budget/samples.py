@@ -44,7 +44,13 @@ def entry(entry_id: str = "", **fields: Any) -> Entry:
 
 
 def labels(call: Entry) -> dict[str, str]:
-    return {"host": call.host, "provider": call.provider, "model": call.model, "client": call.client}
+    return {
+        "host": call.host,
+        "provider": call.provider,
+        "model": call.model,
+        "client": call.client,
+        "billing": call.billing,
+    }
 
 
 def charges(caps: Iterable[Cap], call: Entry) -> list[Charge]:

@@ -40,5 +40,11 @@ def test_lua_matches_as_fnmatch_does(
 
 def test_literals_stay_text() -> None:
     """A value written as a glob needs no tokens, so the common case is one comparison."""
-    assert json.loads(globs_for_lua((("model", literal("gpt-*[x]?")),))) == {"model": ["gpt-*[x]?"]}
-    assert json.loads(globs_for_lua((("model", "a*"), ("model", "b")))) == {"model": [[97, -2], "b"]}
+    assert json.loads(globs_for_lua((("model", literal("gpt-*[x]?")),))) == {
+        "model": ["gpt-*[x]?"],
+        "billing": ["api"],
+    }
+    assert json.loads(globs_for_lua((("model", "a*"), ("model", "b"), ("billing", "plan")))) == {
+        "model": [[97, -2], "b"],
+        "billing": ["plan"],
+    }

@@ -106,6 +106,39 @@ def test_a_ledger_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> N
     assert asyncio.run(read()) == (63, 0, 4)  # the dead owner's reservation is posted in full
 
 
+def test_a_ledger_of_before_billing_was_paid_by_the_token(tmp_path: Path) -> None:
+    """Its rows, sums and balances count for every cap that they counted for, and for none of a plan's."""
+    path = tmp_path / "ledger.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
+        old.execute("INSERT INTO meta VALUES ('schema', '2')")
+        for name in ("schema_1.sql", "schema_2.sql"):
+            old.executescript(resources.files("llmcap_addon.budget.stores").joinpath(name).read_text("utf-8"))
+        old.execute(
+            "INSERT INTO ledger VALUES (NULL, 'a', 'o', '', 'posted', 5, 6, 'h', 'p', 'gpt-5', 'c', 'openai.chat', 1,"
+            " 0, 7, '{}', '', 200, '', '', '[1]', '[]')"
+        )
+        old.execute("INSERT INTO spent VALUES (0, 'h', 'p', 'gpt-5', 'c', '', 7)")
+        old.execute(f"INSERT INTO balance VALUES (1, 'old', 'old', '', 'ever:0', '', 0, {2**63 - 1}, '[]', 7, 0)")
+        old.commit()
+    store = open_store(f"sqlite://{path}", Clock())
+    kept, new, plans = (
+        Charge(name, name, "", "ever:0", 0, None, 1_000, match)
+        for name, match in (("old", ()), ("new", ()), ("plans", (("billing", "plan"),)))
+    )
+
+    async def read() -> list[int]:
+        call = entry("b", billing="plan")
+        await store.reserve(call, [plans], 50)
+        await store.settle(call.id, settlement(11))
+        found = [balance.posted for balance in await store.balances([kept, new, plans])]
+        assert [row.entry.billing for row in await store.rows()] == ["api", "plan"]
+        await store.close()
+        return found
+
+    assert asyncio.run(read()) == [7, 7, 11]
+
+
 def test_a_day_is_read_from_few_rows(tmp_path: Path) -> None:
     """A new balance over many days reads the rows of their edges only: the others could be gone."""
     path = tmp_path / "ledger.sqlite"

@@ -52,6 +52,24 @@ async def test_reserve_that_does_not_fit_changes_nothing(store: Store) -> None:
     assert [one.entry.id for one in await store.rows()] == [first.id]
 
 
+async def test_a_plans_calls_count_only_where_a_cap_asks_for_them(store: Store) -> None:
+    """Their cost is notional: a cap that says nothing of billing counts none of it, whoever reserves and whenever."""
+    plans = Cap("plans", 100, "day", (("billing", "plan"),))
+    both = Cap("both", 100, "day", (("billing", "*"),))
+    paid, planned = entry(), entry(billing="plan")
+    assert [charge.cap for charge in charges([DAILY, GPT, plans, both], planned)] == ["plans", "both"]
+    await store.reserve(paid, charges([DAILY, plans], paid), 10)
+    await store.reserve(planned, charges([DAILY, plans], planned), 40)
+    await store.settle(planned.id, settlement(30))
+    await store.settle(paid.id, settlement(7))
+    balances = {
+        one.charge.cap: one.posted
+        for one in await store.balances([cap.whole(NOON_MS, "UTC", "run-1") for cap in (DAILY, GPT, plans, both)])
+    }
+    assert balances == {"daily": 7, "gpt": 7, "plans": 30, "both": 37}
+    assert (await row(store, planned.id)).entry == planned
+
+
 async def test_reserve_may_fill_a_cap_to_the_last_nanodollar(store: Store) -> None:
     """A reservation of exactly what is left fits, and after it not one nano-dollar more."""
     call = entry()

@@ -14,7 +14,7 @@ from llmcap_addon.budget.stores.sqlite_open import connect, create
 from llmcap_addon.budget.stores.sqlite_tables import Tables
 from llmcap_addon.money import Nanousd
 
-_LABELS = ("host", "provider", "model", "client", "run")
+_LABELS = ("host", "provider", "model", "client", "billing", "run")
 _memory: dict[tuple[object, ...], bool] = {}
 
 

@@ -151,6 +151,7 @@ def _read_row(entry_id: str, field: dict[str, str]) -> Row:
             streamed=field["streamed"] == "1",
             marks=marks,
             run=field["run"],
+            billing=field.get("billing", "api"),
         ),
         state="posted" if field["state"] == "expired" else field["state"],
         reserved=int(field["reserved"]),

@@ -34,9 +34,9 @@ _ROW_TO_EXTEND = (
     f"SELECT state, seq, reserved, charges, caps, started_at_ms, {', '.join(ROW_LABELS)} FROM ledger WHERE id = ?"  # noqa: S608
 )
 _INSERT = (
-    "INSERT INTO ledger (id, owner, state, started_at_ms, host, provider, model, client, run, dialect,"
+    f"INSERT INTO ledger (id, owner, state, started_at_ms, {', '.join(ROW_LABELS)}, dialect,"  # noqa: S608
     " streamed, reserved, cost, usage, marks, status, response_model, note, charges, caps)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '{}', ?, 0, '', ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '{}', ?, 0, '', ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
 _END = (
     "UPDATE ledger SET state = ?, settled_at_ms = ?, reserved = 0, cost = ?, usage = ?, marks = ?, status = ?,"
@@ -219,7 +219,7 @@ class Tables:
 
 
 def _labels(entry: Entry) -> Labels:
-    return entry.host, entry.provider, entry.model, entry.client, entry.run
+    return entry.host, entry.provider, entry.model, entry.client, entry.billing, entry.run
 
 
 @lru_cache(maxsize=256)
@@ -241,6 +241,7 @@ def _row(column: dict[str, Any]) -> Row:
             streamed=bool(column["streamed"]),
             marks=marks,
             run=column["run"],
+            billing=column["billing"],
         ),
         state="posted" if column["state"] == "expired" else column["state"],
         reserved=column["reserved"],

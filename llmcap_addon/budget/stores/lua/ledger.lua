@@ -122,9 +122,13 @@ local function tokens_match(tokens, value)
 end
 
 -- `globs` is {label: [glob, …]}; a glob is a string that matches only itself, or a list of tokens.
+-- Rows of before there was billing were paid by the token; a balance of before then counts no other.
 local function matches(globs, labels)
+    if not globs.billing and labels.billing and labels.billing ~= 'api' then
+        return false
+    end
     for label, choices in pairs(globs) do
-        local value = labels[label] or ''
+        local value = labels[label] or (label == 'billing' and 'api' or '')
         local found = false
         for _, glob in ipairs(choices) do
             if type(glob) == 'string' then
