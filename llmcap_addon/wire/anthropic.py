@@ -12,7 +12,7 @@ from typing import Literal
 
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Alternative, Call
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Terms
+from llmcap_addon.usage import Terms, Usage
 from llmcap_addon.wire.anthropic_meter import MessageBodyMeter, MessageStreamMeter
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.media import media_from_base64
@@ -42,6 +42,8 @@ _ERROR_TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+_WEB_TOOL = re.compile(r"web_(?:search|fetch)_(\d{8})")
+_CODE_IS_FREE_SINCE = "20260209"
 _ONE_HOUR = re.compile(rb'"ttl"\s*:\s*"1h"')
 
 
@@ -70,6 +72,7 @@ class AnthropicMessages:
             model=model,
             streamed=boolean(body, "stream") or request.path.endswith(":streamRawPredict"),
             content=content.build(),
+            unit_bound=Usage(code_sessions=_new_containers(body)),
             max_output_tokens=positive_int(body, "max_tokens", minimum=0),
             # A further model's work is told at the end only, so such a call is reserved whole.
             hidden_output_tokens=None if alternatives else _hidden_output_tokens(body, model),
@@ -258,6 +261,21 @@ def _read_tools(body: JsonObject, content: ContentBuilder) -> None:
         content.add_tools(body["output_config"])
     if body.get("output_format"):
         content.add_tools(body["output_format"])
+
+
+def _new_containers(body: JsonObject) -> int:
+    """Tell whether the request may begin a container that runs code, which is billed by the hour.
+
+    Unless a newer web tool comes with it: then running code is free. A container that goes on from an earlier request
+    was counted there. https://platform.claude.com/docs/en/agents-and-tools/tool-use/code-execution-tool
+    """
+    kinds = [str(mapping(tool).get("type")) for tool in _list(body, "tools")]
+    web = [_WEB_TOOL.fullmatch(kind) for kind in kinds]
+    container = body.get("container")
+    begun_before = isinstance(container, str) or mapping(container).get("id") is not None
+    if begun_before or any(found and found[1] >= _CODE_IS_FREE_SINCE for found in web):
+        return 0
+    return int(any(kind.startswith("code_execution_") for kind in kinds))
 
 
 def _read_server_state(body: JsonObject, content: ContentBuilder) -> None:

@@ -103,6 +103,9 @@ class MessageReader:
         self._blocks += 1
         self._see_other_models(block)
         if isinstance(kind, str) and kind.endswith("_result"):
+            ran = kind.endswith("code_execution_tool_result") and not _is_error(block.get("content"))
+            if ran:
+                self._ledger.code_sessions = self._call.unit_bound.code_sessions
             self._count_pass(block)
             return
         if isinstance(kind, str) and kind.endswith("tool_use"):
@@ -148,6 +151,10 @@ class MessageReader:
             return
         for text in strings({key: value for key, value in delta.items() if key != "type"}):
             self.count(text)
+
+
+def _is_error(content: object) -> bool:
+    return str(mapping(content).get("type")).endswith("_error")
 
 
 class MessageStreamMeter(SseMeter):

@@ -83,6 +83,8 @@ class UsageLedger:
         """The model that the answer names."""
         self.declined: list[str] = []
         """Why models handed over, as `fallback` blocks tell it: the category, "" for null, "?" where none is told."""
+        self.code_sessions = 0
+        """Containers in which code was run; no usage tells them."""
         self._asked_model = asked_model
         self._long_cache = long_cache
         self._totals = Counts(long_cache)
@@ -120,7 +122,7 @@ class UsageLedger:
 
     def totals(self) -> Usage:
         """Give the totals as they are said."""
-        return replace(self._totals.usage(), web_search_requests=self._searches)
+        return replace(self._totals.usage(), web_search_requests=self._searches, code_sessions=self.code_sessions)
 
     def usage(self) -> Usage:
         """Give all that is billed so far, the passes that are in no total too."""
@@ -159,10 +161,15 @@ class UsageLedger:
         rest = _beyond(totals, executed)
         if rest != NO_USAGE or not shares:
             shares.append(Share(rest, self.served_model if self.fell_back else ""))
-        # Searches are the request's, not a pass's; and only the totals tell how much was thinking.
+        # Tools are the request's, not a pass's; and only the totals tell how much was thinking.
         last = shares[-1].usage
         thinking = min(totals.reasoning_tokens, last.output_tokens)
-        last = replace(last, web_search_requests=self._searches, reasoning_tokens=thinking)
+        last = replace(
+            last,
+            web_search_requests=self._searches,
+            code_sessions=self.code_sessions,
+            reasoning_tokens=thinking,
+        )
         return (*shares[:-1], replace(shares[-1], usage=last))
 
     def _is_free(self, one: Pass) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -78,6 +78,35 @@ class TestAlternatives:
         call = MESSAGES.parse(asked(**body), Target("anthropic"), "")
         quote = prices().quote(call)
         assert quote.amount(quote.output_tokens) > case.expected["cost_nanousd"]
+
+
+class TestContainers:
+    CODE: ClassVar = {"type": "code_execution_20250825", "name": "code_execution"}
+
+    @pytest.mark.parametrize(
+        ("body", "containers"),
+        [
+            ({"tools": [CODE]}, 1),
+            ({"tools": [CODE], "container": {"skills": []}}, 1),
+            ({"tools": [CODE], "container": "container_1"}, 0),
+            ({"tools": [CODE], "container": {"id": "container_1"}}, 0),
+            ({"tools": [CODE, {"type": "web_search_20260209", "name": "web_search"}]}, 0),
+            ({"tools": [CODE, {"type": "web_search_20250305", "name": "web_search"}]}, 1),
+            ({}, 0),
+        ],
+    )
+    def test_bound(self, body: dict[str, Any], containers: int) -> None:
+        """A request may begin one container, unless it goes on in another or its web tools make running code free."""
+        assert MESSAGES.parse(asked(**body), Target("anthropic"), "").unit_bound == Usage(code_sessions=containers)
+
+    def test_what_did_not_run(self) -> None:
+        """A container that was not to be had costs nothing."""
+        data = BY_NAME["code.sse"].data.replace(
+            b'"type": "code_execution_result"', b'"type": "code_execution_tool_result_error"'
+        )
+        told = BY_NAME["code.sse"].meter()
+        feed_all(told, [data])
+        assert told.reading.usage == Usage(input_tokens=2_000, output_tokens=60)
 
 
 class TestOthersUntold:
