@@ -60,6 +60,8 @@ _REASONING = re.compile(
 )
 """Families on other hosts whose reasoning is not in the stream: OpenAI's, Google's and xAI's own models behind a
 gateway, Groq's compound systems, Perplexity's research, and OpenRouter's choice among all."""
+_MAKER = re.compile(r"^(?:[a-z-]+\.)+")
+"""What stands before a name at Bedrock: "us.openai.gpt-5.5"."""
 
 
 def never_reasons(model: str) -> bool:
@@ -90,6 +92,8 @@ def hides_reasoning(provider: str, model: str, body: JsonObject) -> bool:
     if body.get("reasoning_format") == "hidden":
         return True  # Groq
     name = model.lower().removeprefix("ft:").rpartition("/")[2].partition(":")[0]
+    if provider == "bedrock":
+        name = _MAKER.sub("", name)
     if "none" in (body.get("reasoning_effort"), asked.get("effort")):
         return False
     if provider in ("openai", "azure"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import anthropic
 import boto3  # type: ignore[import-untyped]
+import openai
 import pytest
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError, EventStreamError  # type: ignore[import-untyped]
@@ -35,7 +36,7 @@ INVOKE_BODY = {
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     """Run a stand-in for Bedrock; its host for OpenAI is what the harness asks to see that a proxy serves."""
-    with StandIn(tmp_path_factory.mktemp("aws"), (bedrock.HOST, OPENAI_HOST)) as stand_in:
+    with StandIn(tmp_path_factory.mktemp("aws"), (bedrock.HOST, bedrock.MANTLE_HOST, OPENAI_HOST)) as stand_in:
         yield stand_in
 
 
@@ -230,3 +231,66 @@ def test_anthropics_own_client(proxy: Proxy, refusing: Proxy, aws: StandIn) -> N
     with pytest.raises(anthropic.BadRequestError, match="LLMCap: "):
         ask(refusing)
     assert len(aws.seen()) == 1
+
+
+def test_others_shapes(proxy: Proxy, refusing: Proxy, aws: StandIn) -> None:
+    """What AWS serves in OpenAI's and Anthropic's shapes is billed at Bedrock's prices and refused in those shapes."""
+
+    def chat(through: Proxy) -> str:
+        made = openai.OpenAI(
+            base_url=f"https://{bedrock.HOST}/openai/v1",
+            api_key="bedrock-api-key-example",
+            http_client=through.client(),
+        )
+        chunks = made.chat.completions.create(
+            model="openai.gpt-oss-120b-1:0",
+            messages=[{"role": "user", "content": PROMPT}],
+            max_completion_tokens=200,
+            stream=True,
+        )
+        return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+    def message(through: Proxy) -> str:
+        made = anthropic.Anthropic(
+            base_url=f"https://{bedrock.MANTLE_HOST}/anthropic", api_key="key-example", http_client=through.client()
+        )
+        messages: Any = [{"role": "user", "content": PROMPT}]
+        answer = made.messages.create(model="anthropic.claude-haiku-4-5", max_tokens=200, messages=messages)
+        return "".join(block.text for block in answer.content if block.type == "text")
+
+    for call, dialect, raised in (
+        (chat, "openai.chat", openai.RateLimitError),
+        (message, "anthropic.messages", anthropic.RateLimitError),
+    ):
+        seen = proxy.rows()
+        aws.reset()
+        assert call(proxy) == " token" * 16
+        [row] = proxy.settled(1, seen)
+        assert (row.entry.provider, row.entry.dialect) == ("bedrock", dialect)
+        assert row.cost == aws.billed_nanousd() > 0
+        with pytest.raises(raised, match="LLMCap: "):
+            call(refusing)
+        assert len(aws.seen()) == 1
+
+
+def test_a_signed_stream_is_not_asked_for_its_usage(proxy: Proxy, aws: StandIn) -> None:
+    """A signature holds for the body, so a stream in OpenAI's shape goes out as it came, and is estimated from above."""
+    seen = proxy.rows()
+    body = json.dumps(
+        {
+            "model": "openai.gpt-oss-120b-1:0",
+            "messages": [{"role": "user", "content": PROMPT}],
+            "max_completion_tokens": 200,
+            "stream": True,
+        }
+    ).encode()
+    headers = {
+        "authorization": "AWS4-HMAC-SHA256 Credential=AKIAEXAMPLEEXAMPLE01/20261123/us-east-1/bedrock/aws4_request"
+    }
+    with proxy.client() as http:
+        http.post(f"https://{bedrock.HOST}/openai/v1/chat/completions", content=body, headers=headers)
+    [row] = proxy.settled(1, seen)
+    [record] = aws.seen_billable()
+    assert record.body == body
+    assert "estimated" in row.marks
+    assert row.cost >= record.cost_nanousd > 0

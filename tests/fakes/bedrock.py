@@ -31,6 +31,8 @@ from tests.fakes.answer import (
 from tests.fakes.script import Record
 
 HOST = "bedrock-runtime.us-east-1.amazonaws.com"
+MANTLE_HOST = "bedrock-mantle.us-east-1.api.aws"
+"""Serves OpenAI's and Anthropic's shapes only."""
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 
 _TEXT = b"\x07"
@@ -67,8 +69,8 @@ def error(status: int, message: str, kind: str = "ValidationException") -> Answe
 
 
 def find(record: Record) -> directory.Endpoint | None:
-    """Say which of Bedrock's operations a request is for."""
-    if not record.host.startswith("bedrock-"):
+    """Say which of Bedrock's operations a request is for; others' shapes are answered by their own stand-ins."""
+    if not record.host.startswith("bedrock-") or record.path.startswith(("/openai/", "/anthropic/")):
         return None
     operation = record.path.rpartition("/")[2]
     billed = _BILLED.get(operation)

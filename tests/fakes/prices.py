@@ -58,12 +58,16 @@ PRICES = {
     "us.anthropic.claude-sonnet-4-5-20250929-v1:0": Price(  # at Bedrock, through a profile of the US
         input=3_300_000, cache_read=330_000, output=16_500_000, cache_write=4_125_000, cache_write_1h=6_600_000
     ),
+    "openai.gpt-oss-120b-1:0": Price(input=150_000, cache_read=150_000, output=600_000),
+    "anthropic.claude-haiku-4-5": Price(  # at Bedrock, in Anthropic's shape
+        input=1_000_000, cache_read=100_000, output=5_000_000, cache_write=1_250_000, cache_write_1h=2_000_000
+    ),
     "gemini-2.5-flash": Price(input=300_000, cache_read=30_000, output=2_500_000),
     "gemini-embedding-001": Price(input=150_000, cache_read=150_000, output=0),
     # On Vertex, in a region.
     "gemini-3.6-flash@regional": Price(input=825_000, cache_read=82_500, output=4_125_000),
     "claude-haiku-4-5@regional": Price(
-        input=1_100_000, cache_read=110_000, output=5_500_000, cache_write=1_375_000, cache_write_1h=2_200_000
+        input=1_000_000, cache_read=100_000, output=5_000_000, cache_write=1_250_000, cache_write_1h=2_000_000
     ),
     "gemini-2.0-flash": Price(input=100_000, cache_read=25_000, output=400_000),
 }
