@@ -32,6 +32,9 @@ _BY_TIME = re.compile(r"whisper|voxtral|-asr|parakeet", re.IGNORECASE)
 _BY_TOKENS = re.compile(r"gpt-.*transcribe")
 _LEAST_MS = {"groq": 10_000}
 """Groq bills ten seconds at least. https://console.groq.com/docs/speech-to-text"""
+CHUNK_MS = 30_000
+"""A recording that is cut into chunks is answered chunk by chunk, each up to the model's limit; nobody says how long
+they are, and this is the shortest that needs any cutting (`chunking_strategy` in `transcription_create_params`)."""
 _MAX_SECONDS = 1_000_000
 _ELSEWHERE = ("url", "file_url", "file_id")
 _TEXT_DELTAS = frozenset({"transcript.text.delta", "transcription.text.delta"})
@@ -64,6 +67,7 @@ class TranscriptionDialect:
             model=model,
             streamed=text_of(parts, "stream").strip().lower() in ("true", "1"),
             content=builder.build(),
+            choices=1 + audio_ms // CHUNK_MS if text_of(parts, "chunking_strategy") else 1,
             has_output=not by_time,
             unit_bound=Usage() if by_tokens else Usage(input_audio_ms=audio_ms),
             terms=target.terms(),

@@ -18,8 +18,8 @@ from tests.fakes.sdks import SDKs
 from tests.fakes.server import ANTHROPIC_HOST, GOOGLE_HOST, OPENAI_HOST, OTHER_HOST, StandIn
 
 UNMETERED = (
-    f"https://{OPENAI_HOST}/v1/images/generations",
-    f"https://{OPENAI_HOST}/v1/audio/speech",
+    f"https://{OPENAI_HOST}/v1/images/variations",
+    f"https://{OPENAI_HOST}/v1/videos",
     f"https://{OPENAI_HOST}/v1/something/new",
     f"https://{OPENAI_HOST}/v1/batches",
     f"https://{ANTHROPIC_HOST}/v1/messages/batches",
@@ -60,7 +60,7 @@ def test_an_unmetered_endpoint_is_refused(
 def test_the_sdk_shows_why_an_endpoint_is_refused(audit_clients: dict[bool, SDKs], stand_in: StandIn) -> None:
     """The refusal of an unmetered endpoint is the SDK's own error, raised after one request."""
     with pytest.raises(openai.BadRequestError, match=r"LLMCap: .*not metered"):
-        audit_clients[False].openai.images.generate(model="gpt-image-1", prompt="a cat")
+        audit_clients[False].openai.fine_tuning.jobs.create(model="gpt-4o-mini", training_file="file-1")
     assert stand_in.records == []
 
 

@@ -81,7 +81,7 @@ def _kind(record: Record) -> tuple[str, bool]:
             return "responses", True
         if path.endswith("/embeddings"):
             return "embeddings", True
-        if path.endswith("/images/generations"):
+        if path.endswith("/images/variations"):
             return "images", True
         if path.endswith("/messages"):
             return "messages", True

@@ -242,6 +242,6 @@ def embeddings(record: Record, body: dict[str, Any]) -> Answer:
 
 
 def images(record: Record, body: dict[str, Any]) -> Answer:
-    """Answer `POST /v1/images/generations`: an endpoint that costs money and that nobody here meters."""
+    """Answer `POST /v1/images/variations`: an endpoint that costs money and that nobody here meters."""
     bill_input(record, strings_in(body.get("prompt")), 1)
     return unstreamed({"created": CREATED, "data": [{"b64_json": "aGVsbG8="}]})
