@@ -25,8 +25,9 @@ from tests.budget.redis_server import RedisServer, running
 from tests.e2e.calls import (
     CHAT,
     CHAT_STREAM,
+    ELSEWHERE,
     GENERATE,
-    GENERATE_STREAM,
+    GENERATE_STREAM_ELSEWHERE,
     MESSAGES,
     MESSAGES_STREAM,
     RESPONSES,
@@ -42,8 +43,8 @@ from tests.fakes.route import ROUTES_VARIABLE
 from tests.fakes.script import Hold, Script
 from tests.fakes.server import StandIn
 
-CAPS = "{wait: 0s, caps: [{name: purse, limit: 10, per: ever}]}"
-ALLOWING = "{wait: 0s, on_error: allow, caps: [{name: purse, limit: 10, per: ever}]}"
+CAPS = f"{{wait: 0s, caps: [{{name: purse, limit: 10, per: ever}}], {ELSEWHERE}}}"
+ALLOWING = f"{{wait: 0s, on_error: allow, caps: [{{name: purse, limit: 10, per: ever}}], {ELSEWHERE}}}"
 
 STORE_S = 2.0
 """How long either store may take for an operation."""
@@ -53,7 +54,12 @@ SLACK_S = 4.0
 ENDLESS = Script(output_tokens=1_000_000, tokens_per_second=500)
 """A stream that lives from extension to extension."""
 
-PAIRS = ((RESPONSES, MESSAGES_STREAM), (MESSAGES, GENERATE_STREAM), (GENERATE, CHAT_STREAM), (CHAT, RESPONSES_STREAM))
+PAIRS = (
+    (RESPONSES, MESSAGES_STREAM),
+    (MESSAGES, GENERATE_STREAM_ELSEWHERE),
+    (GENERATE, CHAT_STREAM),
+    (CHAT, RESPONSES_STREAM),
+)
 """(Refused, cut): every dialect meets some fault of each store."""
 
 
