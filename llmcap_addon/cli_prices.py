@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,7 @@ def show(model: str | None, host: str | None, config: str | None) -> None:
 @prices.command()
 @click.option("--from", "places", multiple=True, metavar="URL|FILE",
               help="Read a source from there; may be given for both.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Accept prices that rise or fall tenfold.")
+@click.option("--force", is_flag=True, help="Accept prices that rise or fall tenfold, and a source that has shrunk.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would change.")
 @click.option("--undo", is_flag=True, help="Put back the table from before the last update.")
 def update(places: Sequence[str], force: bool, dry_run: bool, undo: bool) -> None:
@@ -105,7 +106,7 @@ def update(places: Sequence[str], force: bool, dry_run: bool, undo: bool) -> Non
         _undo(path)
         return
     from llmcap_addon.pricing.refresh.build import build_table
-    from llmcap_addon.pricing.refresh.check import moves, problems
+    from llmcap_addon.pricing.refresh.check import moves, problems, shrunk
     from llmcap_addon.pricing.refresh.fetch import fetch_sources
 
     today = _today()
@@ -122,6 +123,8 @@ def update(places: Sequence[str], force: bool, dry_run: bool, undo: bool) -> Non
         raise PriceError("what was fetched makes no price table:\n  " + "\n  ".join(found))
     changed = moves(before, table, today)
     _tell(before, table, changed)
+    if (fewer := shrunk(before, table)) and not force:
+        raise PriceError(f"{'; '.join(fewer)}; nothing was changed. If that is right, add --force")
     wild = [move for move in changed if move.out_of_proportion]
     if wild and not force:
         raise PriceError(
@@ -182,19 +185,33 @@ def _listed(in_force: InForce, settings: Config, model: str, host: str | None, t
             raise PriceError(_unknown_host(name, places))
         provider = place.provider if place else ""
         deployed = place.models.get(model.lower(), model) if place else model
-        found = at_host(lookup, provider, name, deployed, today)
+        found = _own_and_listed(lookup, settings, provider, name, deployed, today)
         if not found:
             raise PriceError(_unknown_model(in_force, settings, model, name, provider))
         return found
     own: list[Listed] = []
     for name in settings.prices:
         place = place_of(name, places)
-        found = at_host(lookup, place.provider if place else "", name, model, today)
+        found = _own_and_listed(lookup, settings, place.provider if place else "", name, model, today)
         own += [one for one in found if one.origin == "own"]
     found = own + anywhere(in_force.table, model, today)
     if not found:
         raise PriceError(_unknown_model(in_force, settings, model, "", ""))
     return found
+
+
+def _own_and_listed(
+    lookup: Lookup, settings: Config, provider: str, host: str, model: str, today: date
+) -> list[Listed]:
+    """Give what applies at a host; a glob also fits names that only caps.yaml has."""
+    found = at_host(lookup, provider, host, model, today)
+    told = {one.model for one in found}
+    names = settings.prices.get(host, {}) if is_glob(model) else ()
+    fitting = [name for name in names if not is_glob(name) and fnmatchcase(name.lower(), model.lower())]
+    return [
+        *(one for name in fitting if name not in told for one in at_host(lookup, provider, host, name, today)),
+        *found,
+    ]
 
 
 def _unknown_host(host: str, places: Mapping[str, Place]) -> str:

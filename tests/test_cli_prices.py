@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 from llmcap_addon import cli
 from llmcap_addon.errors import PriceError
 from llmcap_addon.pricing.newer import choose, fetched_path, previous_of
+from llmcap_addon.pricing.refresh import check
 from tests.pricing.refresh.sources import genai_json, litellm_json
 
 CAPS = """
@@ -111,6 +113,7 @@ def test_a_glob_lists_what_fits() -> None:
     assert "anthropic" in text
     assert "names, $ a million tokens" in text
     assert "claude-haiku-4-5" in shown("claude-haiku-*", "--host", "api.anthropic.com")
+    assert "my-tuned at api.openai.com" in shown("my-*", "--host", "api.openai.com")
     assert "no name fits 'zzz*' at any provider" in refused("zzz*")
 
 
@@ -162,8 +165,9 @@ def test_the_help_names_what_there_is() -> None:
 
 
 @pytest.fixture
-def publishers(tmp_path: Path) -> Iterator[Any]:
+def publishers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A local server; gives a function that says what openai's gpt-4o costs and returns the options to read that."""
+    monkeypatch.setattr(check, "LEAST_SHARE", 0)  # these publishers list one model each
     folder = tmp_path / "served"
     folder.mkdir()
 
@@ -228,6 +232,14 @@ def test_a_tenfold_price_needs_a_word(publishers: Any) -> None:
     assert not fetched_path().exists()
     shown("update", "--force", *publishers(25), width=200)
     assert price_in_force() == "25"
+
+
+def test_a_source_that_has_shrunk_needs_a_word(publishers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that is cut short, or of another form, would leave out half of the prices it is to confirm."""
+    monkeypatch.setattr(check, "LEAST_SHARE", Decimal("0.5"))
+    words = refused("update", *publishers(3))
+    assert "genai-prices lists 1 models, where it had" in words
+    assert "litellm lists 1 models" in words
 
 
 def test_a_dry_run_writes_nothing(publishers: Any) -> None:

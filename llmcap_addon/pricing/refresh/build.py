@@ -55,9 +55,11 @@ def build_table(sources: Sources, before: Mapping[str, Any], today: dt.date) -> 
         "unit": "US dollars per million tokens, per thousand searches and sessions, or each; data/README.md",
         "sources": [
             {"name": "genai-prices", "version": sources.genai_version, "licence": "MIT",
-             "copyright": "Pydantic Services Inc.", "url": "https://github.com/pydantic/genai-prices"},
+             "copyright": "Pydantic Services Inc.", "url": "https://github.com/pydantic/genai-prices",
+             "models": sum(map(len, sources.genai.values()))},
             {"name": "litellm", "version": sources.litellm_version, "licence": "MIT",
-             "copyright": "Berri AI", "url": "https://github.com/BerriAI/litellm"},
+             "copyright": "Berri AI", "url": "https://github.com/BerriAI/litellm",
+             "models": len(sources.litellm)},
         ],
     }  # fmt: skip
     return {"format": 1, "header": header, "providers": providers}, report

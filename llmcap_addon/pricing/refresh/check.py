@@ -15,6 +15,8 @@ from llmcap_addon.pricing.refresh.providers import MAX_PRICE_USD
 
 OUT_OF_PROPORTION = 10
 """A known model's price that rises or falls by this factor is more likely a slipped unit than a new price."""
+LEAST_SHARE = Decimal("0.5")
+"""A source that lists fewer than this share of the models it listed before is cut short, or has changed its form."""
 MAX_PROBLEMS = 20
 """As many as a person reads."""
 
@@ -63,6 +65,16 @@ def moves(before: Mapping[str, Any], after: Mapping[str, Any], day: date) -> lis
     """Give the prices, of models in both tables, that hold on a day and are not the same."""
     old, new = _in_force(before, day), _in_force(after, day)
     return [Move(*path, old[path], new[path]) for path in sorted(old.keys() & new.keys()) if old[path] != new[path]]
+
+
+def shrunk(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Say which sources list far fewer models than when the table before was made."""
+    had = {source["name"]: source.get("models", 0) for source in before["header"]["sources"]}
+    return [
+        f"{source['name']} lists {source['models']:,} models, where it had {had[source['name']]:,}"
+        for source in after["header"]["sources"]
+        if source["models"] < LEAST_SHARE * had.get(source["name"], 0)
+    ]
 
 
 def counts(table: Mapping[str, Any]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import time
 import urllib.error
@@ -44,6 +45,8 @@ class Fetched:
     kind: Kind
     parsed: Any
     size: int
+    version: str
+    """The beginning of its sha256: the files themselves have no number."""
 
 
 def fetch_sources(places: Sequence[str], fetch: Callable[[str], bytes] | None = None) -> tuple[Sources, list[Fetched]]:
@@ -65,7 +68,7 @@ def fetch_sources(places: Sequence[str], fetch: Callable[[str], bytes] | None = 
                 raise PriceError(f"{place} holds {data.kind}, not {kind}")
             found[kind] = data
     ours, theirs = found["genai-prices"], found["litellm"]
-    return Sources(ours.parsed, theirs.parsed, "main", "main"), [ours, theirs]
+    return Sources(ours.parsed, theirs.parsed, ours.version, theirs.version), [ours, theirs]
 
 
 def recognise(place: str, data: bytes) -> Fetched:
@@ -73,11 +76,12 @@ def recognise(place: str, data: bytes) -> Fetched:
     if data[:2] == b"\x1f\x8b":
         data = _unpacked(place, data)
     head = data.lstrip()[:1]
+    version = hashlib.sha256(data).hexdigest()[:12]
     try:
         if head == b"[":
-            return Fetched(place, "genai-prices", genai.read_json(data), len(data))
+            return Fetched(place, "genai-prices", genai.read_json(data), len(data), version)
         if head == b"{":
-            return Fetched(place, "litellm", litellm.read(data), len(data))
+            return Fetched(place, "litellm", litellm.read(data), len(data), version)
     except PriceError as error:
         raise PriceError(f"{place}: {error}") from error
     raise PriceError(f"{place}: this is neither genai-prices' nor litellm's JSON")
