@@ -29,6 +29,8 @@ type Entries = dict[str, dict[str, Any]]
 """Model → what the table says of it."""
 
 GENAI, LITELLM = "genai-prices", "litellm"
+_PICTURE = {"per_image", "image_output"}
+"""One of these a model that makes pictures must name: Fireworks' are listed by the step, as if it were a token."""
 _LITELLM_KNOWS = {"anthropic", "openai"}
 """Providers of whose models litellm lists the places that cost more."""
 _AUDIO = frozenset({"audio_input", "cached_audio", "audio_output"})
@@ -109,7 +111,8 @@ def _one(
     # An alias for which the sources tell no price of audio: that of its dated sibling, which litellm alone lists.
     for sibling in theirs.siblings(name):
         levels = filled(levels, sibling, _AUDIO)
-    if not priced(levels, name):
+    kind = _kind(provider, entry, levels)
+    if not priced(levels, name) or (kind == "image" and not row_at(levels, 0, "standard").keys() & _PICTURE):
         return None
     if not levels:
         levels = {0: {"standard": {"input": Decimal(0), "output": Decimal(0)}}}
@@ -124,7 +127,7 @@ def _one(
     elif ours_off or theirs_off:
         report.disagreements.append(f"{provider} {name}: the sources' off-peak hours differ; the peak's price holds")
     cards = [card, *_coming(levels, first, dated, today, card)]
-    written_entry: dict[str, Any] = {"kind": _kind(provider, entry, levels)}
+    written_entry: dict[str, Any] = {"kind": kind}
     context = max(_whole(entry.get("max_input_tokens")), _whole((dated or {}).get("context_window")))
     if context:
         written_entry["context"] = context
