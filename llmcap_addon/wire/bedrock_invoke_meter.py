@@ -238,9 +238,13 @@ def message_meter(inner: Meter, applied: Terms) -> Meter:
 
 
 def apply(reading: Reading, applied: Terms) -> None:
-    """Let the headers say the terms, and the path the model: the body's bare name is no name of Bedrock's prices."""
+    """Let the headers say the terms, and the path the model: the body's bare name is no name of Bedrock's prices.
+
+    That a refusal costs nothing is Anthropic's promise for its own API; AWS makes none.
+    """
     reading.model = ""
     reading.terms = applied
+    reading.billed = None
 
 
 def chunk_bytes(frame: Frame) -> bytes | None:

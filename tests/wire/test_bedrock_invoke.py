@@ -212,6 +212,17 @@ class TestClaude:
         assert found.reading.final
         assert found.reading.usage == Usage(20, 33)
 
+    def test_a_refusal_is_billed(self) -> None:
+        """What Anthropic does not bill at its own API, AWS is taken to bill."""
+        refused = {"stop_reason": "refusal", "stop_details": {"category": "cyber"}}
+        found = meter(CLAUDE, CLAUDE_BODY)
+        found.feed(chunk(self.START) + chunk({**self.DELTA, "delta": refused}) + chunk({"type": "message_stop"}))
+        assert (found.reading.final, found.reading.billed, found.reading.usage) == (True, None, Usage(20, 33))
+        whole = {"type": "message", "content": [], "usage": {"input_tokens": 2, "output_tokens": 1}, **refused}
+        found = meter(CLAUDE, CLAUDE_BODY, "application/json")
+        feed_all(found, [json.dumps(whole).encode()])
+        assert (found.reading.final, found.reading.billed) == (True, None)
+
     def test_whole(self) -> None:
         """A whole message's model and terms are Bedrock's to say."""
         found = meter(CLAUDE, CLAUDE_BODY, "application/json", x_amzn_bedrock_service_tier="priority")
