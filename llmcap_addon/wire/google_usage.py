@@ -38,6 +38,11 @@ _VISUAL = ("IMAGE", "VIDEO", "DOCUMENT")
 _BILLS_PROMPTS = re.compile(r"gemini-[12]\b")
 
 
+def bills_prompts(model: str) -> bool:
+    """Tell whether a model bills a grounded prompt once, however many queries it took."""
+    return _BILLS_PROMPTS.search(model) is not None
+
+
 class UsageMaxima:
     """The largest of each count that a response's chunks have said."""
 
@@ -148,7 +153,7 @@ class Grounding:
         web, maps = "web" in self._kinds or (queries > 0 and not only_maps), "maps" in self._kinds
         # Only Vertex bills searches in one's own data. https://cloud.google.com/vertex-ai/generative-ai/pricing
         files = max(1, self._retrievals) if "files" in self._kinds and self._call.provider == "vertex" else 0
-        if _BILLS_PROMPTS.search(model):
+        if bills_prompts(model):
             return Grounded(int(web), int(maps), files)
         return Grounded(max(queries, 1) if web else 0, max(queries, 1) if maps else 0, files)
 
