@@ -11,6 +11,7 @@ from llmcap_addon.wire.cohere import COHERE
 from llmcap_addon.wire.dialect import Dialect
 from llmcap_addon.wire.google import GENERATE
 from llmcap_addon.wire.google_embeddings import EMBEDDINGS as GOOGLE_EMBEDDINGS
+from llmcap_addon.wire.google_interactions import INTERACTIONS
 from llmcap_addon.wire.openai_audio import TRANSCRIPTION
 from llmcap_addon.wire.openai_chat import CHAT
 from llmcap_addon.wire.openai_compact import COMPACT, DECISIONS
@@ -35,6 +36,7 @@ DIALECTS: Mapping[str, Dialect] = {
         MESSAGES,
         GENERATE,
         GOOGLE_EMBEDDINGS,
+        INTERACTIONS,
         CONVERSE,
         INVOKE,
         *COHERE,

@@ -24,6 +24,7 @@ IMAGES = "openai.images"
 MESSAGES = "anthropic.messages"
 GENERATE = "google.generate"
 GOOGLE_EMBEDDINGS = "google.embeddings"
+INTERACTIONS = "google.interactions"
 COHERE_CHAT = "cohere.chat"
 COHERE_EMBED = "cohere.embed"
 COHERE_RERANK = "cohere.rerank"
@@ -121,6 +122,7 @@ METERED = (
         "google.genai.types.EmbedContentResponse",
         shown="models/MODEL:embedContent, :batchEmbedContents",
     ),
+    Endpoint("google", "/interactions", INTERACTIONS, "google.genai.interactions.Interaction", only=("google",)),
     Endpoint(
         "google",
         "(?:/projects/.+)?/publishers/google/models/"
@@ -236,7 +238,9 @@ _GEMINI = re.compile(r"/zen/.*models/[^/:]+:(?:generateContent|streamGenerateCon
 
 # ── what is free ──
 
-_GOOGLE_FREE = re.compile(r".*:(?:countTokens|computeTokens|fetchPredictOperation)|.*/count-tokens:rawPredict")
+_GOOGLE_FREE = re.compile(
+    r".*:(?:countTokens|computeTokens|fetchPredictOperation)|.*/count-tokens:rawPredict|.*/interactions/[^/]+/cancel"
+)
 _OPENAI_FREE = re.compile(
     r"/files(?:/.*)?|/uploads(?:/.*)?|/responses/input_tokens|/responses/[^/]+/cancel|/chat/completions/[^/]+"
     r"|/conversations(?:/.*)?|/batches/[^/]+/cancel|/fine_tuning/jobs/[^/]+/(?:cancel|pause)|/organization/.*"

@@ -275,7 +275,7 @@ def test_free_endpoints(target: str) -> None:
         ("generativelanguage.googleapis.com/v1beta/models/g:asyncBatchEmbedContent", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/models/g:batchGenerateContent", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/models/imagen-4:predict", "google.generate"),
-        ("generativelanguage.googleapis.com/v1beta/interactions", "google.generate"),
+        ("generativelanguage.googleapis.com/v1beta/agents", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/cachedContents", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/openai/images/generations", "openai.chat"),
         ("my-res.openai.azure.com/openai/deployments/d/extensions/chat/completions", "openai.chat"),
