@@ -67,7 +67,7 @@ PRICES = {
     # On Vertex, in a region.
     "gemini-3.6-flash@regional": Price(input=825_000, cache_read=82_500, output=4_125_000),
     "claude-haiku-4-5@regional": Price(
-        input=1_000_000, cache_read=100_000, output=5_000_000, cache_write=1_250_000, cache_write_1h=2_000_000
+        input=1_100_000, cache_read=110_000, output=5_500_000, cache_write=1_375_000, cache_write_1h=2_200_000
     ),
     "gemini-2.0-flash": Price(input=100_000, cache_read=25_000, output=400_000),
 }
