@@ -1,9 +1,10 @@
-"""Vertex, Google's embeddings and Anthropic's further models, through a real proxy with the official SDKs."""
+"""Vertex, Google's embeddings and interactions, and Anthropic's further models, through a real proxy with the official SDKs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from tests.fakes import directory, vertex
 from tests.fakes.answer import Answer, Piece
 from tests.fakes.script import Record, Script
 from tests.fakes.sdks import KEY, SDKs
-from tests.fakes.server import ANTHROPIC_HOST, HOSTS, StandIn
+from tests.fakes.server import ANTHROPIC_HOST, GOOGLE_HOST, HOSTS, StandIn
 
-DATA = Path(__file__).parent.parent / "data" / "anthropic"
+DATA = Path(__file__).parent.parent / "data"
 PROMPT = "Say something."
 HI: Any = [{"role": "user", "content": PROMPT}]
 PROJECT = "a-project"
@@ -170,28 +171,48 @@ def test_refused_and_cut(providers: StandIn, tmp_path: Path) -> None:
 RECORDED = ["advisor.sse", "fallback_mid.sse", "fallback_before.json", "fallback_bio.json", "passes_1h.json"]
 
 
+@contextmanager
+def replayed(host: str, folder: str, name: str) -> Iterator[dict[str, Any]]:
+    """Let a stand-in answer every POST by a recorded body; gives what is expected of it."""
+    expected = json.loads((DATA / folder / f"{name.partition('.')[0]}.expected.json").read_text())
+    kind = "text/event-stream; charset=utf-8" if name.endswith(".sse") else "application/json"
+    answer = Answer(200, kind, [Piece((DATA / folder / name).read_bytes())])
+
+    def replay(record: Record) -> directory.Endpoint | None:
+        recorded = record.host == host and record.method == "POST"
+        return directory.Endpoint("recorded", lambda *_: answer, billable=False) if recorded else None
+
+    directory.FINDERS.insert(0, replay)
+    try:
+        yield expected
+    finally:
+        directory.FINDERS.remove(replay)
+
+
 @pytest.mark.parametrize("name", RECORDED)
 def test_further_models_of_anthropic(audit: Proxy, providers: StandIn, name: str) -> None:
     """What the beta SDK asks of several models is posted at the sum that was worked out by hand."""
-    expected = json.loads((DATA / f"{name.partition('.')[0]}.expected.json").read_text())
-    kind = "text/event-stream; charset=utf-8" if name.endswith(".sse") else "application/json"
-    answer = Answer(200, kind, [Piece((DATA / name).read_bytes())])
-
-    def replay(record: Record) -> directory.Endpoint | None:
-        recorded = record.host == ANTHROPIC_HOST and record.method == "POST"
-        return directory.Endpoint("messages", lambda *_: answer, billable=False) if recorded else None
-
     check = Check(audit, providers)
-    seen = audit.rows()
-    directory.FINDERS.insert(0, replay)
-    try:
+    with replayed(ANTHROPIC_HOST, "anthropic", name) as expected:
         body = {key: value for key, value in expected["request"]["body"].items() if key != "stream"}
         if name.endswith(".sse"):
             assert list(check.sdks.anthropic.beta.messages.create(**body, stream=True))
         else:
             assert check.sdks.anthropic.beta.messages.create(**body).usage.iterations
-    finally:
-        directory.FINDERS.remove(replay)
-    [row] = audit.settled(1, seen)
-    assert row.cost == expected["cost_nanousd"]
-    assert row.marks == frozenset()
+    [row] = audit.settled(1, check.seen)
+    assert (row.cost, row.marks) == (expected["cost_nanousd"], frozenset())
+
+
+@pytest.mark.parametrize("name", ["interaction.json", "interaction_stream.sse"])
+def test_interactions(audit: Proxy, providers: StandIn, name: str) -> None:
+    """What google-genai reads as an interaction is posted at the sum that was worked out by hand."""
+    check = Check(audit, providers)
+    with replayed(GOOGLE_HOST, "google", name) as expected:
+        body = {key: value for key, value in expected["request"]["body"].items() if key != "stream"}
+        if name.endswith(".sse"):
+            events = list(check.sdks.google.interactions.create(**body, stream=True))
+            assert events[-1].event_type == "interaction.completed"
+        else:
+            assert check.sdks.google.interactions.create(**body).usage.total_output_tokens == 60
+    [row] = audit.settled(1, check.seen)
+    assert (row.cost, row.marks) == (expected["cost_nanousd"], frozenset())
