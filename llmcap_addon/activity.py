@@ -54,6 +54,8 @@ class CallLine:
     """As in the ledger: "estimated", "assumed", "overrun", "shortened", "failed" …"""
     message: str = ""
     """What a refused or cut call was told; empty otherwise."""
+    billing: str = "api"
+    """"plan" for a subscription's call, whose cost is notional and in no sum of what was spent."""
 
     def ended(self) -> bool:
         """Whether the call is over."""
@@ -71,10 +73,10 @@ class Counts:
     estimated: int = 0
 
 
-type Labels = tuple[str, str, str, str]
-"""Host, provider, model, client, as caps match them."""
-_LABEL_NAMES = ("host", "provider", "model", "client")
-_OTHER_LABELS: Labels = (OTHERS, OTHERS, OTHERS, OTHERS)
+type Labels = tuple[str, str, str, str, str]
+"""Host, provider, model, client, billing, as caps match them."""
+_LABEL_NAMES = ("host", "provider", "model", "client", "billing")
+_OTHER_LABELS: Labels = (OTHERS, OTHERS, OTHERS, OTHERS, OTHERS)
 
 
 class Activity:
@@ -91,6 +93,7 @@ class Activity:
         self._ended: dict[str, CallLine] = {}
         self._counts = [0, 0, 0, 0]
         self._spent: dict[str, dict[str, list[int]]] = {"model": {}, "client": {}}
+        self._plans = [0, 0]
         self._steps: deque[tuple[int, dict[Labels, Nanousd]]] = deque()
         self._listeners: list[Callable[[CallLine], None]] = []
 
@@ -135,6 +138,10 @@ class Activity:
         rows = [(name, cost, calls) for name, (cost, calls) in self._spent[label].items() if calls]
         return sorted(rows, key=lambda row: (-row[1], -row[2], row[0]))
 
+    def plans(self) -> tuple[Nanousd, int]:
+        """What this run's calls under a subscription would have cost by the token, and how many there were."""
+        return self._plans[0], self._plans[1]
+
     def counts(self) -> Counts:
         """How many calls there were."""
         return Counts(*self._counts)
@@ -142,7 +149,8 @@ class Activity:
     def burn_rate(self, now_ms: int, counted: Callable[[Mapping[str, str]], bool] | None = None) -> Nanousd:
         """Nano-dollars an hour at the pace of the last `BURN_WINDOW_MS`, or since the start when that is shorter.
 
-        `counted` says by host, provider, model and client which calls to count (all without it). Those added up as
+        `counted` says by host, provider, model, client and billing which calls to count (without it all that are paid
+        by the token). Those added up as
         `OTHERS` always are, so that the rate is rather too high than too low.
         """
         since_ms = now_ms - BURN_WINDOW_MS
@@ -151,7 +159,8 @@ class Activity:
             for at_ms, costs in self._steps
             if at_ms + BURN_STEP_MS > since_ms
             for labels, cost in costs.items()
-            if counted is None or labels == _OTHER_LABELS or counted(dict(zip(_LABEL_NAMES, labels, strict=True)))
+            if labels == _OTHER_LABELS
+            or (labels[-1] != "plan" if counted is None else counted(dict(zip(_LABEL_NAMES, labels, strict=True))))
         )
         elapsed_ms = min(max(now_ms - self._started_at_ms, BURN_FLOOR_MS), BURN_WINDOW_MS)
         return ceil_div(max(0, spent) * 3_600_000, elapsed_ms)
@@ -161,6 +170,10 @@ class Activity:
         for index, flag in enumerate(flags):
             self._counts[index] += sign * flag
         if line.state == "refused":
+            return
+        if line.billing == "plan":
+            self._plans[0] += sign * line.cost
+            self._plans[1] += sign
             return
         for spent, name in ((self._spent["model"], line.model), (self._spent["client"], line.client)):
             label = name[:KEPT_LABEL_CHARS]
@@ -183,7 +196,7 @@ class Activity:
             self._steps.append((step_ms, {}))
         costs = self._steps[-1][1]
         cut = KEPT_LABEL_CHARS
-        labels: Labels = (line.host[:cut], line.provider[:cut], line.model[:cut], line.client[:cut])
+        labels: Labels = (line.host[:cut], line.provider[:cut], line.model[:cut], line.client[:cut], line.billing)
         if labels not in costs and len(costs) >= KEPT_LABELS:
             labels = _OTHER_LABELS
         costs[labels] = costs.get(labels, 0) + cost

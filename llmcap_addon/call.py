@@ -115,7 +115,15 @@ class Call:
     """The dearest cache write the request may be billed for: none, minutes (5 at Anthropic, 30 at OpenAI), or hours."""
     client: str = ""
     """The program that called, from its user agent ("codex", "claude-code", "openai-python" …)."""
+    billing: str = "api"
+    """"api" when it is paid by the token, "plan" under a subscription, where its cost is notional."""
 
     def labels(self) -> Mapping[str, str]:
         """What caps can match on and reports can group by."""
-        return {"host": self.host, "provider": self.provider, "model": self.model, "client": self.client}
+        return {
+            "host": self.host,
+            "provider": self.provider,
+            "model": self.model,
+            "client": self.client,
+            "billing": self.billing,
+        }

@@ -152,7 +152,9 @@ def proxy(listen: str, config: str | None, store: str | None, view: str, ca_dir:
 @click.option(
     "--since", metavar="TIME", help="Only calls begun since then: 2026-11-01, 2026-11-01T09:30, 7d, 24h, 30m."
 )
-@click.option("--by", type=click.Choice(["model", "client", "host", "cap"]), help="Also tell them apart by this.")
+@click.option(
+    "--by", type=click.Choice(["model", "client", "host", "cap", "billing"]), help="Also tell them apart by this."
+)
 @_config_option
 @_store_option
 def report(as_json: bool, since: str | None, by: str | None, config: str | None, store: str | None) -> None:

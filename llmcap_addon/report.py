@@ -10,10 +10,11 @@ from typing import Any, Literal
 from llmcap_addon.activity import Counts
 from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.ledger import Balance, Row
+from llmcap_addon.budget.matching import PLAN
 from llmcap_addon.money import Nanousd, decimal_usd, format_usd
 from llmcap_addon.unclaimed import UnclaimedPath
 
-type GroupBy = Literal["model", "client", "host", "cap"]
+type GroupBy = Literal["model", "client", "host", "cap", "billing"]
 
 UNNAMED = "(none)"
 """Stands where a row has no such label: a call without a model, or one that no cap counted."""
@@ -63,6 +64,8 @@ class Report:
     by: GroupBy | None = None
     groups: tuple[tuple[str, Totals], ...] = ()
     """Name and sums, dearest first; empty without `by`. With "cap", a row counts for each cap it was charged to."""
+    plans: Totals = Totals()
+    """Calls under a subscription, in no other sum but those of caps and of `billing`: what they cost is notional."""
     unclaimed: tuple[UnclaimedPath, ...] = ()
     """Paths of LLM hosts that nothing meters, the most recent first."""
 
@@ -71,15 +74,20 @@ def make_report(
     rows: Iterable[Row], balances: Sequence[Balance], since_ms: int | None = None, by: GroupBy | None = None
 ) -> Report:
     """Add up rows; they are taken to be those since `since_ms` already."""
-    totals = Totals()
+    totals = plans = Totals()
     groups: dict[str, Totals] = {}
     names = _NAMES[by] if by else None
     for row in rows:
-        totals = totals.plus(row)
+        if row.entry.billing == PLAN:
+            plans = plans.plus(row)
+            if by not in ("cap", "billing"):
+                continue
+        else:
+            totals = totals.plus(row)
         for name in names(row) if names else ():
             groups[name or UNNAMED] = groups.get(name or UNNAMED, Totals()).plus(row)
     ordered = sorted(groups.items(), key=lambda item: (-item[1].posted - item[1].pending, -item[1].calls, item[0]))
-    return Report(totals=totals, balances=tuple(balances), since_ms=since_ms, by=by, groups=tuple(ordered))
+    return Report(totals, tuple(balances), since_ms, by, tuple(ordered), plans)
 
 
 async def read_report(budget: Budget, since_ms: int | None = None, by: GroupBy | None = None) -> Report:
@@ -98,6 +106,7 @@ _NAMES: Mapping[GroupBy, Callable[[Row], Sequence[str]]] = {
     "client": lambda row: (row.entry.client,),
     "host": lambda row: (row.entry.host,),
     "cap": lambda row: row.caps or (UNNAMED,),
+    "billing": lambda row: (row.entry.billing,),
 }
 
 
@@ -120,6 +129,7 @@ def report_json(report: Report) -> dict[str, Any]:
             for balance in report.balances
         ],
     }
+    document["plans"] = _totals_json(report.plans)
     if report.by is not None:
         document["by"] = [{report.by: name, **_totals_json(totals)} for name, totals in report.groups]
     document["unmetered"] = [

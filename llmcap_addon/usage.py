@@ -146,5 +146,7 @@ class Reading:
     terms: Terms = NO_TERMS
     failed: bool = False
     """True when the response is, or ended with, the provider's own error."""
+    billing: str = ""
+    """How the response says it is paid ("api", "plan"); empty where it does not say."""
     unreadable: str = ""
     """Why the body could not be understood; empty while it could. Such a call is never settled below its bound."""

@@ -46,7 +46,9 @@ def any_matches(globs: Iterable[str], value: str) -> bool:
 
 def matches(match: Match, labels: Mapping[str, str]) -> bool:
     """Whether a call with these labels is counted; a label it does not have is empty, and billing then by the token."""
-    return all(any_matches(globs, labels.get(label, _UNSAID.get(label, ""))) for label, globs in by_label(match).items())
+    return all(
+        any_matches(globs, labels.get(label, _UNSAID.get(label, ""))) for label, globs in by_label(match).items()
+    )
 
 
 _UNSAID = {BILLING: API}

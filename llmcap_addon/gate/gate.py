@@ -14,6 +14,7 @@ from dataclasses import replace
 from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.ledger import Entry, Settlement
+from llmcap_addon.budget.matching import API, BILLING, PLAN
 from llmcap_addon.call import Call
 from llmcap_addon.errors import PriceError, StoreError
 from llmcap_addon.gate import messages
@@ -29,6 +30,11 @@ MAX_WHOLE = 1_000
 """Hosts remembered to answer in one piece; more than anyone names under `hosts:`."""
 MAX_UNWRITTEN = 10_000
 """Settlements kept for a store that fails; past it their reservations stay pending until they expire, in full."""
+
+
+BEYOND_PLAN_MS = 3_600_000
+"""For so long after an answer that was billed beyond its plan the next calls count as paid by the token from the start:
+plans are refilled every few hours. An answer that says otherwise ends it."""
 
 
 class Gate:
@@ -60,6 +66,8 @@ class Gate:
         self._tripped: dict[tuple[str, str, str], Nanousd] = {}
         self._unwritten: deque[tuple[LiveCall, Settlement | Void]] = deque()
         self._whole: set[tuple[str, str]] = set()
+        self._beyond_plan_until_ms: dict[str, int] = {}
+        """Host → until when its plan is taken to be used up; only hosts whose answers say so."""
         self._unsure: deque[tuple[Entry, Refusal]] = deque(maxlen=MAX_UNWRITTEN)
         """Refused calls whose reservation may have been made all the same (a store can fail after it did), and whose
         rows may not have been written."""
@@ -71,6 +79,8 @@ class Gate:
 
         `is_gone` tells, while the call waits, that its client has left.
         """
+        if call.billing == PLAN and self._beyond_plan_until_ms.get(call.host, 0) > self._runtime.now_ms():
+            call = replace(call, billing=API)
         entry = Entry(
             id=self._new_id(),
             started_at_ms=self._runtime.now_ms(),
@@ -80,6 +90,7 @@ class Gate:
             client=call.client,
             dialect=call.dialect,
             streamed=call.streamed,
+            billing=call.billing,
         )
         try:
             outcome = await self._admit(call, entry, is_gone)
@@ -241,6 +252,10 @@ class Gate:
 
     async def _write_down(self, live: LiveCall, ended: Settlement | Void) -> None:
         self.live.pop(live.entry.id, None)
+        if live.billing_told:
+            self._beyond_plan_until_ms[live.entry.host] = (
+                self._runtime.now_ms() + BEYOND_PLAN_MS if live.billing_told == API else 0
+            )
         try:
             await self._write(live, ended)
         except StoreError as error:
@@ -251,6 +266,11 @@ class Gate:
             self._admission.wake()
 
     async def _write(self, live: LiveCall, ended: Settlement | Void) -> None:
+        if live.is_beyond_plan and isinstance(ended, Settlement):
+            # Paid by the token after all: it counts for every cap, in a row of its own. Both may be tried again.
+            paid = replace(live.entry, id=f"{live.entry.id}-paid", billing=API)
+            await self.budget.post_unreserved(paid, {**live.call.labels(), BILLING: API}, ended)
+            ended = Void(ended.settled_at_ms, ended.status, "paid by the token, its plan is used up: see its other row")
         if not live.backed:
             if isinstance(ended, Void):
                 # A row all the same; and a reservation that was made before the store failed is released by it.
@@ -301,6 +321,7 @@ def _waiting_line(entry: Entry) -> CallLine:
         model=entry.model,
         state="waiting",
         marks=entry.marks,
+        billing=entry.billing,
     )
 
 

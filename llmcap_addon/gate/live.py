@@ -16,6 +16,7 @@ from typing import Literal
 from llmcap_addon.activity import CallLine, CallState
 from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.ledger import Settlement
+from llmcap_addon.budget.matching import API, PLAN
 from llmcap_addon.call import Call
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.admission import Granted
@@ -84,6 +85,8 @@ class LiveCall:
         self.ended = False
         self.refusal: Refusal | None = None
         """Why it was cut; None while it was not."""
+        self.billing_told = ""
+        """How the response says that it is paid; empty while it does not say."""
         self._budget = budget
         self._pricing = pricing
         self._running = RunningCost(call, granted, pricing)
@@ -209,12 +212,18 @@ class LiveCall:
         if self.ended:
             return None
         self.ended = True
+        self.billing_told = reading.billing
         if ending == "never_sent" or (status >= 300 and reading.usage is None):
             return await self._void(status, note or ("the provider answered with an error" if status else ""))
         settlement = await self._settlement(reading, ending, status, note)
         await self._on_end(self, settlement)
         marks = self.entry.marks | settlement.marks
         return self._last_line("cut" if "cut" in marks else "done", settlement.usage, settlement.cost, marks)
+
+    @property
+    def is_beyond_plan(self) -> bool:
+        """True when a plan's call turned out to be paid by the token, for the plan is used up."""
+        return self.entry.billing == PLAN and self.billing_told == API
 
     async def _void(self, status: int, note: str) -> CallLine:
         await self._on_end(self, Void(self._runtime.now_ms(), status, note))
@@ -324,6 +333,7 @@ class LiveCall:
             reserved=0 if self.ended else self.reserved,
             marks=marks,
             message=self.refusal.message if self.refusal is not None else "",
+            billing=API if self.is_beyond_plan else self.entry.billing,
         )
 
     def _show(self, reading: Reading) -> None:

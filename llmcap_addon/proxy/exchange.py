@@ -18,6 +18,7 @@ from llmcap_addon.usage import Reading
 from llmcap_addon.wire.dialect import Dialect, Meter, Refusal, ResponseHead
 from llmcap_addon.wire.encodings import Decoder, UndecodableBody, decoder
 from llmcap_addon.wire.meters import BodyMeter
+from llmcap_addon.wire.plans import billing_told
 
 
 class Exchange:
@@ -68,6 +69,7 @@ class Exchange:
         self._meter = self._dialect.meter(
             call, self._body, head, lambda text: self._gate.pricing.count_output(call, text)
         )
+        self._meter.reading.billing = billing_told(call.host, head.headers)
         if call.streamed and status < 300 and isinstance(self._meter, BodyMeter):
             self._gate.note_whole(call)
         try:

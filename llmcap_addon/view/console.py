@@ -61,6 +61,8 @@ class ConsoleState:
     """(name, cost, calls), dearest first."""
     clients: tuple[tuple[str, Nanousd, int], ...] = ()
     counts: Counts = NO_CALLS
+    plans: tuple[Nanousd, int] = (0, 0)
+    """What calls under subscriptions would have cost by the token, and how many there were."""
     notices: tuple[Notice, ...] = ()
     logs: tuple[str, ...] = ()
     """What the proxy and mitmproxy logged, newest last; LiveConsole adds its own."""
@@ -99,6 +101,7 @@ def snapshot(
         models=tuple(activity.spent_by("model")),
         clients=tuple(activity.spent_by("client")),
         counts=activity.counts(),
+        plans=activity.plans(),
         notices=tuple(notices),
         zone=zone,
     )
@@ -133,6 +136,7 @@ def _head(state: ConsoleState, width: int, height: int, glyphs: Glyphs) -> list[
     for text, style in (
         (f"burn {format_usd(state.burn)}/h", "bold yellow" if state.burn else "dim"),
         (f"spent {format_usd(sum(cost for _, cost, _ in state.models))} this run", "bold"),
+        (f"plans {format_usd(state.plans[0])} notional" if state.plans[1] else "", "dim"),
         (f"{counts.calls:,} {'call' if counts.calls == 1 else 'calls'}", ""),
         (f"{counts.refused:,} refused" if counts.refused else "", "bold red"),
         (f"{counts.cut:,} cut" if counts.cut else "", "bold red"),

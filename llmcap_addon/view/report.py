@@ -61,7 +61,14 @@ def _sums(report: Report, zone: tzinfo | None) -> list[Text]:
         if number:
             counts.append(", ")
             counts.append(f"{number:,} {word}", style)
-    return [money, counts]
+    plans = report.plans
+    if not plans.calls and not plans.refused:
+        return [money, counts]
+    words = f"under plans, not paid by the token: {plans.calls:,} {'call' if plans.calls == 1 else 'calls'}"
+    notional = Text(f"{words} that would have cost {format_usd(plans.posted + plans.pending)}", "dim")
+    if plans.refused:
+        notional.append(f", {plans.refused:,} refused")
+    return [money, counts, notional]
 
 
 def _caps(balances: Sequence[Balance], now_ms: int, width: int, glyphs: Glyphs) -> list[Text]:

@@ -10,6 +10,7 @@ from llmcap_addon.wire.bedrock_invoke import INVOKE
 from llmcap_addon.wire.cohere import COHERE
 from llmcap_addon.wire.dialect import Dialect
 from llmcap_addon.wire.google import GENERATE
+from llmcap_addon.wire.google_code_assist import CODE_ASSIST
 from llmcap_addon.wire.google_embeddings import EMBEDDINGS as GOOGLE_EMBEDDINGS
 from llmcap_addon.wire.google_interactions import INTERACTIONS
 from llmcap_addon.wire.openai_audio import TRANSCRIPTION
@@ -35,6 +36,7 @@ DIALECTS: Mapping[str, Dialect] = {
         IMAGES,
         MESSAGES,
         GENERATE,
+        CODE_ASSIST,
         GOOGLE_EMBEDDINGS,
         INTERACTIONS,
         CONVERSE,

@@ -25,6 +25,7 @@ MESSAGES = "anthropic.messages"
 GENERATE = "google.generate"
 GOOGLE_EMBEDDINGS = "google.embeddings"
 INTERACTIONS = "google.interactions"
+CODE_ASSIST = "google.code_assist"
 COHERE_CHAT = "cohere.chat"
 COHERE_EMBED = "cohere.embed"
 COHERE_RERANK = "cohere.rerank"
@@ -104,6 +105,16 @@ METERED = (
         "anthropic.types.Message",
         only=("anthropic",),
         shown="/projects/…/invoke/v1/messages",
+    ),
+    # Subscriptions: Codex with a ChatGPT plan, Gemini CLI of a person who has signed in.
+    Endpoint("chatgpt", "/backend-api/codex/responses", RESPONSES, "openai.types.responses.Response"),
+    Endpoint("chatgpt", "/backend-api/codex/responses/compact", COMPACT, "openai.types.responses.CompactedResponse"),
+    Endpoint(
+        "code-assist",
+        "/v1internal:(?:generateContent|streamGenerateContent)",
+        CODE_ASSIST,
+        "google.genai.types.GenerateContentResponse, in `response`",
+        shown="/v1internal:generateContent, :streamGenerateContent",
     ),
     Endpoint("cohere", "/v2/chat", COHERE_CHAT, "cohere.V2ChatResponse"),
     Endpoint("cohere", "/v[12]/embed", COHERE_EMBED, "cohere.EmbedByTypeResponse"),
@@ -200,6 +211,8 @@ _PREFIX = re.compile(
 """What stands before an endpoint: /v1, Groq's /openai/v1, OpenRouter's /api/v1, DeepSeek's /beta and /anthropic/v1,
 Fireworks' /inference/v1, Google's /v1beta/openai, Z.ai's /api/coding/paas/v4, DashScope's /compatible-mode/v1 and
 /apps/anthropic/v1, OpenCode's /zen/v1 and /zen/go/v1."""
+_WHOLE_PATHS = frozenset({"cohere", "chatgpt", "code-assist"})
+"""APIs whose endpoints are told by the whole path: Cohere's versions differ."""
 _BEHIND_ANYTHING = frozenset({"huggingface"})
 """Providers whose paths begin with a name of another provider."""
 
@@ -227,8 +240,8 @@ def behind_prefix(place: Place, path: str) -> str:
     """Give the path behind its prefix ("/chat/completions"); behind any prefix on a host that the user named."""
     if place.custom and path.endswith("/messages/count_tokens"):
         return "/messages/count_tokens"
-    if place.api == "cohere" and not place.custom:
-        return path  # its versions differ
+    if place.api in _WHOLE_PATHS and not place.custom:
+        return path
     match = _PREFIX.match(path)
     return path[match.end() :] if match else path
 
@@ -258,6 +271,8 @@ _ANTHROPIC_FREE = re.compile(
 _GOOGLE_FILES = re.compile(r"(?:/upload)?/v\d+(?:beta|alpha)?\d*/(?:files(?:[/:].*)?|auth_tokens|openai/files)")
 _SITES = {"openrouter": "/api/", "opencode": "/zen/"}
 """Provider → where its API begins on a host that is its web site too."""
+_GENERATES = re.compile("generate|predict|complete", re.IGNORECASE)
+_COPILOT_BILLED = re.compile("completions|responses|messages|embeddings|chat|agents|images|audio|realtime|generate")
 _COHERE_FREE = re.compile(r"/v\d+/(?:tokenize|detokenize|check-api-key|connectors(?:/.*)?|embed-jobs/[^/]+/cancel)")
 _BEDROCK_FREE = re.compile(
     r".*/model/.+/count-tokens|.*/messages/count_tokens|.*/responses/(?:input_tokens|[^/]+/cancel)"
@@ -282,6 +297,10 @@ def is_free(place: Place, host: str, path: str) -> bool:
         return True  # the web site, which shares the API's host
     if place.api == "cohere":
         return bool(_COHERE_FREE.fullmatch(path))
+    if place.api == "code-assist":
+        return not _GENERATES.search(path)  # signing in, quotas, countTokens, settings
+    if place.provider == "github-copilot":
+        return not _COPILOT_BILLED.search(path)  # sessions, models, telemetry, tools of its own
     if host.endswith(".cognitiveservices.azure.com"):
         return not _AZURE_LLM.fullmatch(path)  # speech, vision, translation: no LLM
     return place.api == "openai" and place.metered and bool(_COMPATIBLE_FREE.fullmatch(endpoint))

@@ -25,6 +25,12 @@ class Place:
     """Where the deployments are, if that decides their price; told by the user only."""
 
 
+COPILOT = "github-copilot"
+CHATGPT_HOST = "chatgpt.com"
+"""Where Codex goes with a ChatGPT plan; all else on it passes as it is."""
+CODE_ASSIST_HOST = "cloudcode-pa.googleapis.com"
+"""Where Gemini CLI goes for a person who has signed in with Google."""
+
 _HOSTS: Mapping[str, Place] = {
     "api.openai.com": Place("openai", "openai"),
     "api.anthropic.com": Place("anthropic", "anthropic"),
@@ -65,6 +71,9 @@ _HOSTS: Mapping[str, Place] = {
     "api.sambanova.ai": Place("openai", "sambanova"),
     "inference.baseten.co": Place("openai", "baseten"),
     "api.voyageai.com": Place("openai", "voyage"),
+    "api.githubcopilot.com": Place("openai", COPILOT),
+    CHATGPT_HOST: Place("chatgpt", "openai"),
+    CODE_ASSIST_HOST: Place("code-assist", "google"),
     # Anthropic's own API and prices, sold by Google; by AWS: below.
     "claude.googleapis.com": Place("anthropic", "anthropic"),
 }
@@ -83,6 +92,8 @@ _HOST_PATTERNS: tuple[tuple[re.Pattern[str], Place], ...] = tuple(
         # Data residency: us., eu., ae., au., in., jp. and what comes.
         (r"[a-z0-9-]+\.api\.openai\.com", Place("openai", "openai")),
         (r"[a-z0-9-]+\.api\.x\.ai", Place("openai", "xai")),
+        # A plan's own host: individual, business, enterprise; and GitHub Enterprise's with data residency.
+        (r"api\.[a-z]+\.githubcopilot\.com|copilot-api\.[a-z0-9-]+\.ghe\.com", Place("openai", COPILOT)),
         (r"[a-z0-9-]+\.openai\.azure\.com", Place("openai", "azure")),
         (r"[a-z0-9-]+\.services\.ai\.azure\.com", Place("openai", "azure")),
         (r"[a-z0-9-]+\.cognitiveservices\.azure\.com", Place("openai", "azure")),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.dialect import Request
+from llmcap_addon.wire.plans import with_plan
 
 BILL_AFTER_DISCONNECT = frozenset({"google", "vertex", "bedrock", "groq", "mistral", "openrouter", "perplexity"})
 """Who goes on generating, and bills the whole answer, when the client has left.
@@ -23,12 +24,13 @@ _GUARDRAIL_HEADER = "x-amzn-bedrock-guardrailidentifier"
 
 
 def with_habits(call: Call, request: Request) -> Call:
-    """Add to a call what its provider is known to do, and that a signed body goes out as it came.
+    """Add to a call what its provider is known to do, how it is paid, and that a signed body goes out as it came.
 
     Raises UnreadableRequest for what the provider bills apart and nobody here counts.
     """
     if call.provider == "bedrock" and request.headers.get(_GUARDRAIL_HEADER):
         raise UnreadableRequest(GUARDED)
+    call = with_plan(call, request)
     if call.provider in BILL_AFTER_DISCONNECT and call.has_output and not call.bills_after_disconnect:
         call = replace(call, bills_after_disconnect=True)
     if call.provider == "vertex" and "/publishers/mistralai/" in request.path:

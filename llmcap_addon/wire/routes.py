@@ -61,6 +61,8 @@ def classify(request: Request, hosts: Mapping[str, Place]) -> Route:
         return Route("foreign", host=host)
     path = _normal_path(bedrock_paths.decoded(request.path) if place.api == "bedrock" else request.path)
     dialect_name = _refusing_dialect(place, path or "")
+    if place.api == "chatgpt" and not _is_codex(path, request.path):
+        return Route("free", dialect_name, place.provider, host)  # a person's conversations, websockets too
     if _is_upgrade(request):
         return Route("unmetered", dialect_name, place.provider, host, upgrade=True)
     method = request.method.upper()
@@ -76,6 +78,10 @@ def classify(request: Request, hosts: Mapping[str, Place]) -> Route:
         elif is_free(place, host, path):
             kind = "free"
     return Route(kind, dialect_name, place.provider, host, model, place.models, place.zone)
+
+
+def _is_codex(path: str | None, raw: str) -> bool:
+    return "codex" in raw.lower() if path is None else "/codex/responses" in path.lower()
 
 
 def _is_upgrade(request: Request) -> bool:
@@ -108,6 +114,8 @@ def _refusing_dialect(place: Place, path: str) -> str:
         return GENERATE
     if place.api == "cohere":
         return COHERE_CHAT
+    if place.api == "code-assist":
+        return GENERATE
     if "/responses" in path:
         return RESPONSES
     return EMBEDDINGS if path.endswith("/embeddings") else CHAT

@@ -51,7 +51,7 @@ def test_llm_hosts_are_known(host: str) -> None:
         "", "openai.com", "api.openai.com.evil.com", "evilapi.openai.com", "a.b.api.openai.com", "api-openai.com",
         "api.openai.com/", "api.openai.com:443", "x.llm.internal.example", "storage.googleapis.com", "googleapis.com",
         "evil-aiplatform.googleapis.com.evil.com", "s3.us-east-1.amazonaws.com", "bedrock.us-east-1.amazonaws.com",
-        "api.github.com", "chatgpt.com", "openrouter.ai.evil.com", "xapi.x.ai", "api.anthropic.com\n",
+        "api.github.com", "www.chatgpt.com", "openrouter.ai.evil.com", "xapi.x.ai", "api.anthropic.com\n",
         "aiplatform.googleapis.com.", "1.2.3.4",
     ],
 )  # fmt: skip
