@@ -83,6 +83,8 @@ class MessageReader:
             self._distrust("the usage does not tell what each model did")
             return
         self.reading.final = True
+        if self._call.provider != "anthropic":
+            return  # what Anthropic does not bill at its own API, nobody else has promised not to
         if stop_reason != "refusal" or self._blocks or self._ledger.fell_back or "category" not in stop_details:
             return
         if stop_details["category"] is None or word(stop_details, "category") in UNBILLED_REFUSALS - {""}:

@@ -238,13 +238,9 @@ def message_meter(inner: Meter, applied: Terms) -> Meter:
 
 
 def apply(reading: Reading, applied: Terms) -> None:
-    """Let the headers say the terms, and the path the model: the body's bare name is no name of Bedrock's prices.
-
-    That a refusal costs nothing is Anthropic's promise for its own API; AWS makes none.
-    """
+    """Let the headers say the terms, and the path the model: the body's bare name is no name of Bedrock's prices."""
     reading.model = ""
     reading.terms = applied
-    reading.billed = None
 
 
 def chunk_bytes(frame: Frame) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.dialect import Request
 from llmcap_addon.wire.providers import BILL_AFTER_DISCONNECT, is_signed, with_habits
 from tests.wire.corpus import make_call
@@ -27,6 +28,14 @@ def test_signed(headers: dict[str, str], query: dict[str, str], signed: bool) ->
     request = Request("POST", "h", "/", query, headers)
     assert is_signed(request) is signed
     assert with_habits(make_call(), request).editable is not signed
+
+
+def test_guarded() -> None:
+    """A guardrail of Bedrock's, which a header may name in any dialect, is billed apart, so it is refused."""
+    guarded = Request("POST", "h", "/", {}, {"x-amzn-bedrock-guardrailidentifier": "g12345"})
+    with pytest.raises(UnreadableRequest, match="guardrail"):
+        with_habits(make_call(provider="bedrock"), guarded)
+    assert with_habits(make_call(), guarded) == make_call()
 
 
 @pytest.mark.parametrize("provider", sorted(BILL_AFTER_DISCONNECT))
