@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from llmcap_addon.errors import PriceError
 from llmcap_addon.pricing.refresh import genai, litellm
 from llmcap_addon.pricing.refresh.gather import Entries, Report, entries_of
 from llmcap_addon.pricing.refresh.genai import matches
@@ -32,7 +34,17 @@ class Sources:
 
 
 def build_table(sources: Sources, before: Mapping[str, Any], today: dt.date) -> tuple[Raw, Report]:
-    """Make the table of a day; `before` is the table to go on from, {} for none."""
+    """Make the table of a day; `before` is the table to go on from, {} for none.
+
+    Raises PriceError for sources that are JSON, but not of the form that is known here.
+    """
+    try:
+        return _build(sources, before, today)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, re.error) as error:
+        raise PriceError(f"a source has changed its form ({type(error).__name__}: {error})") from error
+
+
+def _build(sources: Sources, before: Mapping[str, Any], today: dt.date) -> tuple[Raw, Report]:
     report = Report()
     built = {
         provider: entries_of(source, provider, sources.genai, sources.litellm, today, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -28,6 +28,9 @@ FIELDS = frozenset({
 KINDS = frozenset({
     "chat", "embedding", "media", "image", "speech", "transcription", "realtime", "rerank", "ocr",
 })  # fmt: skip
+RULES = frozenset({"equals", "starts_with", "ends_with", "contains", "regex"})
+MAX_RULE = 200
+"""Characters of a rule: the longest today has 60. Rules are tried on every name a request holds."""
 _PRICE = re.compile(r"\d{1,6}(\.\d{1,12})?")
 
 type Path = tuple[str, str, str]
@@ -99,16 +102,22 @@ def _problems(table: Mapping[str, Any]) -> Iterator[str]:
                 else:
                     yield from _of_entry(f"{provider} {name}", entry)
             for key, rule in told["rules"]:
-                if key not in models or not isinstance(rule, list):
+                if key not in models:
                     yield f"{provider} has a rule for {key}, which is not there"
+                yield from _of_rule(f"{provider} {key}", rule)
             yield from _of_row(f"{provider} fees", told.get("fees", {}))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, re.error) as error:
         yield f"it is not of the table's form ({type(error).__name__}: {error})"
 
 
 def _of_entry(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
     if entry["kind"] not in KINDS:
         yield f"{name} is of an unknown kind, {entry['kind']!r}"
+    for limit in ("context", "max_output"):
+        if limit in entry and (type(entry[limit]) is not int or entry[limit] <= 0):
+            yield f"{name}: {entry[limit]!r} is no number of tokens"
+    if "retired" in entry:
+        date.fromisoformat(entry["retired"])
     days = [card["from"] for card in entry["prices"]]
     if not days or days[0] != "" or days != sorted(set(days)):
         yield f"{name}: its prices are not in the order of time"
@@ -128,6 +137,17 @@ def _of_entry(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
         for part in card.get("off_peak", ()):
             for utc in [part["utc"]] if isinstance(part["utc"], str) else part["utc"]:
                 Hours.parse(utc, part.get("weekdays"))
+
+
+def _of_rule(name: str, rule: Sequence[Any]) -> Iterator[str]:
+    kind, *rest = rule
+    if kind in ("or", "and"):
+        for part in rest:
+            yield from _of_rule(name, part)
+    elif kind not in RULES or len(rest) != 1 or not isinstance(rest[0], str) or len(rest[0]) > MAX_RULE:
+        yield f"{name} has a rule that is none: {str(rule)[:80]}"
+    elif kind == "regex":
+        re.compile(rest[0])
 
 
 def _of_row(name: str, row: Mapping[str, str]) -> Iterator[str]:

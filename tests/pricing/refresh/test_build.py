@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import json
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmcap_addon.errors import PriceError
+from llmcap_addon.pricing.refresh import litellm
 from llmcap_addon.pricing.refresh.build import build_table, folded, unfolded, with_history
 from llmcap_addon.pricing.refresh.check import problems
 from tests.pricing.refresh.sources import TODAY, entry, genai_json, litellm_json, model, sources
@@ -184,3 +191,27 @@ def test_the_gemini_api_does_not_sell_claude() -> None:
     )
     assert table["providers"]["google"]["models"].keys() == {"gemini-x", "gemma"}
     assert "claude-x" in table["providers"]["vertex"]["models"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+)
+
+
+@given(st.sampled_from(["id", "match", "prices", "price_variants", "context_window", "whole"]), JSON)
+def test_a_model_of_another_form_is_an_error_of_ours(key: str, anything: Any) -> None:
+    """Whatever stands where genai-prices' figures should, the end is a table or one exception that says so."""
+    one = model("gpt-4o", {"input_mtok": 1})
+    text = json.dumps([{"id": "openai", "models": [anything if key == "whole" else one | {key: anything}]}])
+    with contextlib.suppress(PriceError):
+        build_table(sources(text, litellm_json()), {}, TODAY)
+
+
+@given(st.sampled_from([*litellm.FIELDS, "mode", "max_input_tokens", "off_peak_pricing", "tiered_pricing",
+       "search_context_cost_per_query", "provider_specific_entry", "deprecation_date"]), JSON)  # fmt: skip
+def test_an_entry_of_another_form_is_an_error_of_ours(key: str, anything: Any) -> None:
+    """Likewise for litellm's."""
+    text = litellm_json(m=ONE | {"litellm_provider": "openai", key: anything})
+    with contextlib.suppress(PriceError):
+        build_table(sources(genai_json(), text), {}, TODAY)

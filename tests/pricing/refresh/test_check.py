@@ -55,6 +55,12 @@ def test_a_good_table_has_no_problems() -> None:
         (lambda table: table["providers"].update(x={"models": {}, "rules": []}), "x has no models"),
         (lambda table: table["providers"]["openai"]["models"].update(alias="nobody"), "stands for nobody"),
         (lambda table: table["providers"]["openai"]["rules"].append(["gone", ["equals", "x"]]), "rule for gone"),
+        (lambda table: table["providers"]["openai"]["rules"].append(["m", ["regex", "("]]), "rror"),
+        (
+            lambda table: table["providers"]["openai"]["rules"].append(["m", ["regex", "a" * 999]]),
+            "a rule that is none",
+        ),
+        (lambda table: table["providers"]["openai"]["rules"].append(["m", ["or", ["sounds_like", "x"]]]), "is none"),
         (lambda table: table["providers"]["openai"]["fees"].update(web_search="many"), "is no price"),
         (lambda table: card(table)["rows"]["standard"].update(input="-1"), "'-1' is no price"),
         (lambda table: card(table)["rows"]["standard"].update(input="1e3"), "is no price"),
@@ -67,6 +73,9 @@ def test_a_good_table_has_no_problems() -> None:
         (lambda table: card(table).update(off_peak=[{"utc": "25:00-26:00", "rows": {"standard": {}}}]), "ValueError"),
         (lambda table: card(table).update(steps=[{"above": 0, "rows": {}}]), "no length"),
         (lambda table: table["providers"]["openai"]["models"]["m"].update(kind="song"), "unknown kind, 'song'"),
+        (lambda table: table["providers"]["openai"]["models"]["m"].update(context=True), "no number of tokens"),
+        (lambda table: table["providers"]["openai"]["models"]["m"].update(max_output=-1), "no number of tokens"),
+        (lambda table: table["providers"]["openai"]["models"]["m"].update(retired="soon"), "ValueError"),
     ],
 )
 def test_what_is_wrong_is_told(change: Callable[[dict[str, Any]], Any], words: str) -> None:
