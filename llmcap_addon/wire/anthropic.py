@@ -75,7 +75,7 @@ class AnthropicMessages:
             unit_bound=Usage(code_sessions=_new_containers(body)),
             max_output_tokens=positive_int(body, "max_tokens", minimum=0),
             # A further model's work is told at the end only, so such a call is reserved whole.
-            hidden_output_tokens=None if alternatives else _hidden_output_tokens(body, model),
+            hidden_output_tokens=None if alternatives else hidden_output_tokens(body, model),
             alternatives=alternatives,
             cache_write=_cache_write(request.body),
             terms=Terms(
@@ -292,7 +292,7 @@ def _read_server_state(body: JsonObject, content: ContentBuilder) -> None:
         content.server_turns += 1  # the pass that sums up the conversation
 
 
-def _hidden_output_tokens(body: JsonObject, model: str) -> int | None:
+def hidden_output_tokens(body: JsonObject, model: str) -> int | None:
     """Bound thinking, of which a stream shows a summary or nothing.
 
     `budget_tokens` is no bound: it is a target that may be overrun, and with interleaved thinking it holds for each

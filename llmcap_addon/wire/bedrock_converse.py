@@ -12,6 +12,7 @@ from typing import Literal
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Usage
+from llmcap_addon.wire import anthropic
 from llmcap_addon.wire.bedrock_converse_meter import SEARCH_TOOL, ConverseBodyMeter, ConverseStreamMeter
 from llmcap_addon.wire.bedrock_paths import maker, operation
 from llmcap_addon.wire.bedrock_replies import cut_frame, refusal_response, terms
@@ -129,9 +130,18 @@ def cache_write(body: bytes, model: str) -> Literal["none", "short", "long"]:
 
 
 def hidden_output_tokens(model: str, fields: JsonObject) -> int | None:
-    """Bound thinking that a stream does not show: Claude's and Nova's is summed up or left out, OpenAI's is hidden."""
-    if maker(model) in OPEN_MAKERS or "gpt-oss" in model:
-        return 0
+    """Bound thinking that a stream does not show; `fields` are the model's own.
+
+    Claude's is summed up and Nova's left out, where they think; of other makers those are known that show all.
+    https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html: off unless enabled.
+    """
+    match maker(model):
+        case "anthropic":
+            return anthropic.hidden_output_tokens(fields, model)
+        case "amazon":
+            return None if mapping(fields.get("reasoningConfig")).get("type") == "enabled" else 0
+        case known if known in OPEN_MAKERS or "gpt-oss" in model:
+            return 0
     return 0 if mapping(fields.get("thinking")).get("type") == "disabled" else None
 
 

@@ -165,7 +165,9 @@ def _nova(asked: _Asked) -> Call:
     fees = add_tools(asked.body, content)
     config = mapping(asked.body.get("inferenceConfig"))
     limits = [limit for key in _NOVA.limits if (limit := positive_int(config, key)) is not None]
-    return replace(_call(asked, content, max(limits, default=None)), hidden_output_tokens=None, unit_bound=fees)
+    reasoning = {"reasoningConfig": config.get("reasoningConfig") or asked.body.get("reasoningConfig")}
+    hidden = hidden_output_tokens(asked.model, reasoning) if "nova" in asked.model else None
+    return replace(_call(asked, content, max(limits, default=None)), hidden_output_tokens=hidden, unit_bound=fees)
 
 
 def _titan(asked: _Asked) -> Call:

@@ -156,6 +156,9 @@ class TestParse:
         [
             (SONNET, {"thinking": {"type": "enabled", "budget_tokens": 1024}}, None),
             (SONNET, {"thinking": {"type": "disabled"}}, 0),
+            (SONNET, {}, 0),
+            ("us.anthropic.claude-opus-5-5", {}, None),
+            ("us.amazon.nova-2-lite-v1:0", {}, 0),
             ("us.amazon.nova-2-lite-v1:0", {"reasoningConfig": {"type": "enabled"}}, None),
             ("us.meta.llama3-3-70b-instruct-v1:0", {}, 0),
             ("openai.gpt-oss-120b-1:0", {}, 0),
