@@ -20,6 +20,7 @@ from llmcap_addon.pricing.cost import COUNTS, exact_cost, has_pieces, rests_on_a
 from llmcap_addon.pricing.family import factor
 from llmcap_addon.pricing.fees import assumed_fees, audio_prices, provider_fees
 from llmcap_addon.pricing.lookup import MAX_REMEMBERED, NO_OVERRIDES, Found, Lookup, Overrides, remember
+from llmcap_addon.pricing.names import CLOUDS
 from llmcap_addon.pricing.overrides import filled
 from llmcap_addon.pricing.quote import Priced, Rung
 from llmcap_addon.pricing.rates import BY_PIECE, FEMTOUSD_PER_NANOUSD, Fees, RateCard, compile_card, dearest, highest
@@ -265,8 +266,17 @@ class Prices:
         with_audio: bool,
     ) -> RateCard:  # fmt: skip
         """Compile one hour's prices, as the response named its terms, or with None the highest that could apply."""
+        home = self._table.provider(call.provider) or call.provider.lower()
         provider = found.entry.provider if found.entry is not None else call.provider
-        if named is None:
+        if provider != home and home in CLOUDS and not found.is_other:
+            # The maker's price of a model that a cloud sells: the cloud's own tiers, and the dearest of the places.
+            tiers = (
+                billing.tiers_possible(home, call.terms, dated.listed)
+                if named is None
+                else billing.tiers_billed(home, call.terms, named, dated.listed)
+            )
+            times = max((Decimal(1), *dated.geography.values()))
+        elif named is None:
             tiers = billing.tiers_possible(provider, call.terms, dated.listed)
             times = billing.factor_possible(provider, call.host, call.terms, dated.geography)
         else:

@@ -86,7 +86,8 @@ class Pricing(Protocol):
 
         Terms the response did not name are taken as the dearest the request allowed. With `shares`, which `usage` is
         the sum of, each is priced by itself and the whole is rounded up once. `at_ms` is when the call began, for
-        prices that depend on it; None is now.
+        prices that depend on it; None is now. Where a price depends on the hour, it is the dearer of that moment's and
+        now's, because providers don't say which end of a call decides.
         """
         ...
 

@@ -53,7 +53,7 @@ def tiers_possible(provider: str, terms: Terms, listed: frozenset[str]) -> tuple
     if provider == "anthropic":
         return ("fast", "standard") if terms.speed == "fast" else STANDARD
     if provider == "bedrock" and terms.speed == "optimized":
-        return ("optimized", *STANDARD)
+        return ("optimized", *tiers_possible(provider, Terms(terms.service_tier), listed))
     asked = tier(provider, terms.service_tier)
     if asked == "":
         # `auto`, which is what an unset tier means, is decided by the project's settings.
@@ -73,7 +73,7 @@ def tiers_billed(provider: str, asked: Terms, named: Terms, listed: frozenset[st
             return ("batch",)
         return ("fast", "standard") if (named.speed or asked.speed) == "fast" else STANDARD
     if provider == "bedrock" and (named.speed or asked.speed) == "optimized":
-        return ("optimized", *STANDARD)
+        return ("optimized", *tiers_billed(provider, Terms(asked.service_tier), Terms(named.service_tier), listed))
     found = tier(provider, named.service_tier)
     if found in KNOWN_TIERS:
         return (found,)

@@ -137,6 +137,17 @@ def test_clouds_models_are_found(provider: str, host: str, name: str, millis: in
     assert (priced.amount, priced.assumed) == (millis * 1000, assumed)
 
 
+def test_a_makers_price_at_a_cloud_is_taken_from_above() -> None:
+    """The cloud's tiers apply to it, and of places the dearest: its profiles and regions may ask as much."""
+    claude = model(input="3", output="15")
+    claude["prices"][0]["geography"] = {"us": "1.1"}
+    table = prices({"anthropic": {"claude-sonnet-4-5": claude}})
+    made = call("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", host=RUNTIME, terms=Terms("priority"))
+    assert table.cost(made, Usage(1000), Terms("default")).amount == 3_300_000
+    assert table.cost(made, Usage(1000), Terms("priority")).amount == 4 * 3_300_000
+    assert table.quote(made).amount(0, 1000) >= 4 * 3_300_000
+
+
 def test_what_no_list_names_is_not_found() -> None:
     """No likeness is enough, and no name is none."""
     lookup = Lookup(PriceTable({"header": {}, "providers": {}}), NO_OVERRIDES)

@@ -268,6 +268,21 @@ def test_a_running_process_sees_the_day_change() -> None:
     assert prices.cost(made, Usage(1000), Terms()).amount == 2 * first
 
 
+@pytest.mark.parametrize(
+    ("hour", "nanousd"), [(0, 990_000), (1, 1_980_000), (3, 1_980_000), (4, 990_000), (6, 1_980_000), (10, 990_000)]
+)
+def test_deepseek_costs_half_outside_its_peak(hour: int, nanousd: int) -> None:
+    """On workdays 01–04 and 06–10 UTC are dear (https://api-docs.deepseek.com/quick_start/pricing); a quote always is,
+    as long as nobody knows when the call ends."""
+    moment = at(2026, 11, 23)() + hour * 3_600_000 + 60_000
+    prices = Prices.load(now_ms=lambda: moment)
+    made = call("deepseek", "deepseek-v4-pro", cache_write="none")
+    assert prices.cost(made, Usage(0, 500), Terms(), at_ms=moment).amount == nanousd
+    assert prices.quote(made).amount(500, 0) == 1_980_000
+    weekend = moment - 2 * 86_400_000
+    assert Prices.load(now_ms=lambda: weekend).cost(made, Usage(0, 500), Terms()).amount == 990_000
+
+
 # -- failures and bounds
 
 

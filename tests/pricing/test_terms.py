@@ -117,3 +117,4 @@ def test_optimized_latency_is_a_tier_of_bedrocks() -> None:
     assert set(tiers_billed("bedrock", quick, Terms(), ALL)) == {"optimized", "standard"}
     assert set(tiers_billed("bedrock", quick, Terms(speed="standard"), ALL)) == {"standard"}
     assert set(tiers_billed("bedrock", Terms(), quick, ALL)) == {"optimized", "standard"}
+    assert set(tiers_billed("bedrock", Terms("priority"), quick, ALL)) == {"optimized", "standard", "priority"}
