@@ -20,10 +20,11 @@ from llmcap_addon.budget.matching import API, PLAN
 from llmcap_addon.call import Call
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.admission import Granted
-from llmcap_addon.gate.pace import Pace, hidden_tokens
+from llmcap_addon.gate.pace import CLOUDS, Pace, hidden_tokens
 from llmcap_addon.gate.running import RunningCost
 from llmcap_addon.gate.runtime import Runtime
 from llmcap_addon.money import Nanousd
+from llmcap_addon.pricing.family import vendor
 from llmcap_addon.pricing.quote import Pricing
 from llmcap_addon.usage import Reading, Usage
 from llmcap_addon.wire.dialect import Refusal
@@ -295,7 +296,9 @@ class LiveCall:
             unseen = 0 if ending == "complete" else self._pace.unseen(now_s)
             # What can't be read is as good as hidden: so much can have come in the time.
             bound = self.output_limit if reading.unreadable else self._running.hidden_tokens(reading)
-            hidden = hidden_tokens(self.call.provider, now_s - self._begun_s, bound)
+            provider = self.call.provider
+            maker = vendor(provider, self.call.model)[0] if provider in CLOUDS else provider
+            hidden = hidden_tokens(maker, now_s - self._begun_s, bound)
             output = self._running.within_limit(self._running.tokens(reading), unseen + hidden)
         if not self.call.has_output:
             output = 0

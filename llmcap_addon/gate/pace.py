@@ -32,6 +32,8 @@ HIDDEN_RATE = 500
 300. Bounds what a stream that broke off may have thought unseen; elsewhere (Cerebras and Groq pass 2,000) the whole
 answer's bound is posted."""
 HIDDEN_RATE_PROVIDERS = frozenset({"openai", "anthropic", "google"})
+CLOUDS = frozenset({"azure", "bedrock", "vertex"})
+"""They run these makers' own models, at the makers' speed."""
 HIDDEN_START_TOKENS = 4_096
 """On top of the rate, for a burst at the beginning and a clock that started late."""
 

@@ -259,6 +259,17 @@ async def test_what_an_aborted_stream_thought_unseen_is_bounded_by_its_time(make
         assert 10 * 500 < (await house.rows())[-1].usage.output_tokens <= most
 
 
+async def test_a_makers_model_is_as_fast_in_a_cloud(make_house: MakeHouse) -> None:
+    """A stream of Claude's that AWS ends by an exception does not post 64,000 tokens of thinking; an unknown one's does."""
+    house = make_house("100")
+    for model, most in (("us.anthropic.claude-opus-5-5", 15_000), ("application-inference-profile/x", 64_000)):
+        call = replace(STREAM, provider="bedrock", hidden_output_tokens=None, max_output_tokens=64_000, model=model)
+        live = await house.admitted(replace(call, bills_after_disconnect=True))
+        house.runtime.seconds += 10
+        await live.finish(Reading(counted_output_tokens=5, failed=True), "complete", 200)
+        assert 10 * 500 < (await house.rows())[-1].usage.output_tokens <= most
+
+
 async def test_a_clients_constant_is_no_choice(make_house: MakeHouse) -> None:
     """A coding agent's 64,000 tokens are lowered to what fits; a limit that somebody chose is not."""
     house = make_house("0.5", wait_ms=0)
