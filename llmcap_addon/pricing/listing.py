@@ -102,10 +102,9 @@ def near(table: PriceTable, model: str, provider: str = "") -> list[str]:
     for home in [provider] if provider else table.providers():
         for name in table.names(home):
             if wanted in name or name in wanted:
-                scored[f"{home} {name}"] = 1 + min(len(wanted), len(name)) / max(len(wanted), len(name), 1)
-        alike = difflib.get_close_matches(wanted, list(table.names(home)), n=NEAR, cutoff=_NEAR_ENOUGH)
-        for name in alike:
-            scored.setdefault(f"{home} {name}", difflib.SequenceMatcher(None, wanted, name).ratio())
+                scored[f"{home} {name}"] = _NEAR_ENOUGH
+        for name in difflib.get_close_matches(wanted, table.names(home), n=NEAR, cutoff=_NEAR_ENOUGH):
+            scored[f"{home} {name}"] = difflib.SequenceMatcher(None, wanted, name).ratio()
     return sorted(scored, key=lambda name: (-scored[name], len(name), name))[:NEAR]
 
 

@@ -168,3 +168,13 @@ def test_the_table_holds_no_surprise_for_packaging() -> None:
         head = path.read_bytes()[:8]
         assert head[:4] == b"\x1f\x8b\x08\x00", path
         assert head[4:8] == bytes(4), path
+
+
+def test_no_row_names_one_thing_twice() -> None:
+    """What is billed by the token has no price by the piece beside it, which is only what that comes to."""
+    pieces = {"per_image", "per_character", "per_second_in", "per_second_out", "per_page", "per_query"}
+    for entry in ENTRIES:
+        for _, row in rows(entry):
+            if row.keys() & pieces and row.keys() & {"input", "output"}:
+                # Mistral's Voxtral that chats bills text by the token and, beside it, audio by the second.
+                assert entry.name.startswith("voxtral-small-2"), (entry.provider, entry.name, row)

@@ -108,6 +108,7 @@ def _one(
             report.dropped.append(f"{provider} {name}: {label} is left out, its price has a slipped unit")
             told.clear()
     levels = merged([levels for levels in (first, second) if levels])
+    _once(levels, entry.get("mode"))
     # An alias for which the sources tell no price of audio: that of its dated sibling, which litellm alone lists.
     for sibling in theirs.siblings(name):
         levels = filled(levels, sibling, _AUDIO)
@@ -144,6 +145,8 @@ def _once(levels: Levels, mode: str | None) -> None:
     if mode in ("audio_transcription", "audio_speech", "realtime") and row.keys() & {"input", "audio_input"}:
         row.pop("per_second_in", None)
         row.pop("per_second_out", None)
+    if mode == "ocr" and row.get("input"):
+        row.pop("per_page", None)
     if "per_image" in row and row.get("input") and mode in GOOGLE_MEDIA:
         row.setdefault("image_output", row["per_image"] / GOOGLE_IMAGE_TOKENS * 1_000_000)
         del row["per_image"]

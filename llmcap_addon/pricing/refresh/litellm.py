@@ -61,6 +61,9 @@ _ONLY_IN = {
     # Elsewhere it stands beside a price by the token, which is what is billed.
     "per_second_in": {"audio_transcription", "realtime"},
     "per_image": {"image_generation"},
+    "per_character": {"audio_speech"},
+    "per_page": {"ocr"},
+    "per_query": {"rerank"},
 }
 
 
