@@ -15,7 +15,8 @@ from platformdirs import user_config_path
 
 from llmcap_addon import config
 from llmcap_addon.budget.caps import Cap
-from llmcap_addon.config import Config, ConfigWatch, CustomHost, builtin, find, for_cap, load, parse_config
+from llmcap_addon.config import Config, ConfigWatch, builtin, find, for_cap, load, parse_config
+from llmcap_addon.config_hosts import CustomHost
 from llmcap_addon.config_yaml import MAX_FILE_BYTES, MAX_PROBLEMS
 from llmcap_addon.errors import ConfigError
 from llmcap_addon.pricing.overrides import PriceOverride

@@ -23,7 +23,7 @@ from llmcap_addon.pricing.lookup import MAX_REMEMBERED, NO_OVERRIDES, Found, Loo
 from llmcap_addon.pricing.names import CLOUDS
 from llmcap_addon.pricing.overrides import filled
 from llmcap_addon.pricing.quote import Priced, Rung
-from llmcap_addon.pricing.rates import BY_PIECE, FEMTOUSD_PER_NANOUSD, Fees, RateCard, compile_card, dearest, highest
+from llmcap_addon.pricing.rates import BY_PIECE, FEMTOUSD_PER_NANOUSD, Fees, RateCard, Row, compile_card, dearest, highest
 from llmcap_addon.pricing.table import SHIPPED, Card, Levels, PriceTable
 from llmcap_addon.pricing.tokens import SHARED, Tokenizer, utf8_bytes
 from llmcap_addon.usage import NO_TERMS, NO_USAGE, Share, Terms, Usage
@@ -306,7 +306,9 @@ class Prices:
             return fees
         if found.override is not None:
             # What the user leaves out is the table's, where it has the model.
-            rows = [{name: Decimal(price) for name, price in row.items() if name in BY_PIECE} for row in entry.rows()]
+            rows: list[Row] = [
+                {name: Decimal(price) for name, price in row.items() if name in BY_PIECE} for row in entry.rows()
+            ]
             listed = reduce(highest, rows)
             return Fees({**fees.prices, **listed}, fees.guessed - listed.keys())
         audio = audio_prices(self._table, entry) if with_audio else {}

@@ -11,9 +11,9 @@ from llmcap_addon.pricing.tokens import SHARED
 from tests.pricing.calls import TODAY
 
 
-def model(kind: str = "chat", tiers: dict[str, Any] | None = None, **row: str) -> dict[str, Any]:
-    """An entry with one price; the fields of its standard row, and rows of other tiers."""
-    return {"kind": kind, "prices": [{"from": "", "rows": {"standard": row, **(tiers or {})}}]}
+def model(kind: str = "chat", **row: str) -> dict[str, Any]:
+    """An entry with one price: the fields of its standard row."""
+    return {"kind": kind, "prices": [{"from": "", "rows": {"standard": row}}]}
 
 
 def prices(

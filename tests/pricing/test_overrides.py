@@ -23,9 +23,9 @@ def row(**amounts: str) -> Row:
     return {name: Decimal(amount) for name, amount in amounts.items()}
 
 
-def priced_by(rows: OwnRows, usage: Usage, terms: Terms = STANDARD, name: str = "gpt-4o", **fields: object) -> int:
+def priced_by(rows: OwnRows, usage: Usage, terms: Terms = STANDARD) -> int:
     override = PriceOverride(((dt.date.min, own_card(rows)),))
-    priced = prices(TABLE, overrides=own(override)).cost(call("openai", name, **fields), usage, terms)
+    priced = prices(TABLE, overrides=own(override)).cost(call("openai", "gpt-4o"), usage, terms)
     assert priced.own
     assert not priced.assumed
     return priced.amount

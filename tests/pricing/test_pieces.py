@@ -24,7 +24,7 @@ PIECE_PRICES = {
     "per_character": "0.000015", "per_second_in": "0.0001", "per_second_out": "0.00025", "per_page": "0.004",
     "per_query": "0.002",
 }  # fmt: skip
-EVERYTHING = prices({"openai": {"all": model(input="1", output="2", **PIECE_PRICES)}})
+EVERYTHING = prices({"openai": {"all": model("chat", input="1", output="2", **PIECE_PRICES)}})
 
 
 @pytest.mark.parametrize(
