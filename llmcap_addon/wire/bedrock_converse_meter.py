@@ -39,8 +39,9 @@ def token_usage(raw: JsonObject, *, long_cache: bool) -> Usage:
     """
     fresh = reported_count(raw, "inputTokens")
     output = reported_count(raw, "outputTokens")
-    read = reported_count(raw, "cacheReadInputTokens")
-    written = reported_count(raw, "cacheWriteInputTokens")
+    # The other names stand in Nova's own shape, and beside these in what Converse really sends.
+    read = reported_count(raw, "cacheReadInputTokens", reported_count(raw, "cacheReadInputTokenCount"))
+    written = reported_count(raw, "cacheWriteInputTokens", reported_count(raw, "cacheWriteInputTokenCount"))
     short, long = _lifetimes(raw.get("cacheDetails"))
     written = max(written, short + long)
     unsplit = written - short - long

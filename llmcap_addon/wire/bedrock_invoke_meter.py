@@ -85,9 +85,7 @@ class InvokeReader:
         if "prompt_tokens" in raw:
             told = chat_usage(raw, "bedrock")
         elif raw.get("inputTokens") is not None and raw.get("outputTokens") is not None:
-            # Nova's own request names the cache's parts with "TokenCount" where Converse has "Tokens".
-            renamed = {key.replace("TokenCount", "Tokens"): value for key, value in raw.items()}
-            told = token_usage(renamed, long_cache=False)
+            told = token_usage(raw, long_cache=False)
         self._usage = told or self._usage
         return told is not None
 
