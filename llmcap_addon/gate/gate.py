@@ -81,17 +81,7 @@ class Gate:
         """
         if call.billing == PLAN and self._beyond_plan_until_ms.get(call.host, 0) > self._runtime.now_ms():
             call = replace(call, billing=API)
-        entry = Entry(
-            id=self._new_id(),
-            started_at_ms=self._runtime.now_ms(),
-            host=call.host,
-            provider=call.provider,
-            model=call.model,
-            client=call.client,
-            dialect=call.dialect,
-            streamed=call.streamed,
-            billing=call.billing,
-        )
+        entry = self._entry(call)
         try:
             outcome = await self._admit(call, entry, is_gone)
         except PriceError as error:
@@ -116,6 +106,29 @@ class Gate:
         if isinstance(outcome, Refusal):
             await self.record_refusal(entry, outcome)
         return outcome
+
+    def _entry(self, call: Call) -> Entry:
+        return Entry(
+            id=self._new_id(),
+            started_at_ms=self._runtime.now_ms(),
+            host=call.host,
+            provider=call.provider,
+            model=call.model,
+            client=call.client,
+            dialect=call.dialect,
+            streamed=call.streamed,
+            billing=call.billing,
+        )
+
+    def unasked(self, call: Call) -> LiveCall:
+        """Take in a response that a provider began by itself: nothing is reserved for it, but it is billed and posted.
+
+        Raises PriceError. It is to be cut at once.
+        """
+        quote = self.pricing.quote(call)
+        entry = self._entry(call)
+        entry = replace(entry, marks=frozenset({"unreserved", "assumed"} if quote.assumed else {"unreserved"}))
+        return self._begin(call, Granted(entry, quote, 0, quote.output_tokens, is_sliced(call, quote)), backed=False)
 
     async def _admit(self, call: Call, entry: Entry, is_gone: Callable[[], bool]) -> LiveCall | Refusal:
         if call.streamed and not self.pricing.ready:

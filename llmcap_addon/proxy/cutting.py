@@ -1,4 +1,6 @@
-"""Cutting a live stream, which mitmproxy has no public call for: the one file that touches its private classes.
+"""Cutting a live stream, which mitmproxy has no public call for.
+
+Only this and `cutting_sockets` touch mitmproxy's private classes.
 
 `HttpStream` decides what one request's client and server get. Ours is swapped in for it from the `next_layer` hook.
 After each event it asks the flow's `Cuttable` whether the stream is to end. If so it closes the upstream side (HTTP/1
@@ -51,8 +53,10 @@ class Cuttable(Protocol):
     aborts: bool
     """True when the end must break the response off, because no last bytes would make sense to its reader."""
 
-    reads_on: bool
-    """True when the answer shall be read to its end even if the client leaves, because it is billed all the same."""
+    @property
+    def reads_on(self) -> bool:
+        """True when the answer shall be read to its end even if the client leaves: it is billed all the same."""
+        ...
 
     def on_sent(self) -> None:
         """Learn that the request begins to leave: from now on it may be billed."""
@@ -96,6 +100,13 @@ def is_cuttable(flow: http.HTTPFlow) -> bool:
     known = _streams.get(flow)
     stream = known() if known is not None else None
     return stream is not None and stream.server_state == stream.state_wait_for_response_headers
+
+
+def child_of(flow: http.HTTPFlow) -> layer.Layer | None:
+    """Give the layer of what the flow has changed into (a websocket), if it runs on a stream of ours."""
+    known = _streams.get(flow)
+    stream = known() if known is not None else None
+    return stream.child_layer if stream is not None else None
 
 
 def make_cuttable(top: layer.Layer | None) -> None:

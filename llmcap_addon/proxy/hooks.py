@@ -25,6 +25,7 @@ from llmcap_addon.proxy import cutting, translate
 from llmcap_addon.proxy.display import Display
 from llmcap_addon.proxy.exchange import Exchange
 from llmcap_addon.proxy.service import Service, Settings, Summary
+from llmcap_addon.proxy.socket_hooks import SocketHooks
 from llmcap_addon.view.lines import flow_comment, refused_comment
 from llmcap_addon.wire import clients, routes
 from llmcap_addon.wire.dialect import Dialect, Refusal, Request
@@ -60,6 +61,7 @@ class Hooks:
         self._settings = settings
         self._exchanges: dict[http.HTTPFlow, Exchange] = {}
         """Those not settled yet."""
+        self._sockets = SocketHooks(self._spawn, _is_gone)
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
@@ -111,6 +113,7 @@ class Hooks:
                 await exchange.finish("shutdown")
             except Exception as error:  # the next one must be settled all the same
                 log.error("llmcap: internal error at the end of a call: %s: %s", type(error).__name__, error)
+        await self._sockets.finish_all("shutdown")
         try:
             if self._display is not None:
                 await self._display.stop()
@@ -220,6 +223,8 @@ class Hooks:
         if route.kind in ("free", "foreign"):
             return None
         client = service.client_of(request)
+        if route.kind == "socket":
+            return self._sockets.open(flow, service, route, request, client)
         dialect = DIALECTS[route.dialect_name]
         if route.upgrade and service.config.unmetered != "allow":
             service.unclaimed.note(route.host, "WEBSOCKET", request.path, forwarded=False)
@@ -325,10 +330,12 @@ class Hooks:
 
     async def response(self, flow: http.HTTPFlow) -> None:
         """Settle a call whose response has ended, by itself or cut."""
+        self._sockets.answered(flow)
         await self._finish(flow, "complete", "")
 
     async def error(self, flow: http.HTTPFlow) -> None:
         """Settle a call whose client or provider went away."""
+        await self._sockets.end(flow)
         exchange = self._exchanges.get(flow)
         if exchange is None:
             return
@@ -354,6 +361,20 @@ class Hooks:
         line = await exchange.finish(ending, note)
         if line is not None:
             flow.comment = flow_comment(line)
+
+    # ── websockets ──
+
+    def websocket_start(self, flow: http.HTTPFlow) -> None:
+        """Stand in the way of a metered websocket's frames."""
+        self._sockets.start(flow)
+
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """Let no frame pass that is not metered."""
+        self._sockets.message(flow)
+
+    async def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """Settle what was live."""
+        await self._sockets.end(flow)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

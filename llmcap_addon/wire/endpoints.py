@@ -14,6 +14,7 @@ from llmcap_addon.wire.hosts import Place
 
 CHAT = "openai.chat"
 RESPONSES = "openai.responses"
+RESPONSES_SOCKET = "openai.responses.socket"
 EMBEDDINGS = "openai.embeddings"
 COMPLETIONS = "openai.completions"
 COMPACT = "openai.compact"
@@ -205,6 +206,18 @@ METERED = (
     Endpoint("bedrock", "/messages", MESSAGES, "anthropic.types.Message"),
 )
 
+OVER_WEBSOCKET = (
+    Endpoint(
+        "openai",
+        "/responses",
+        RESPONSES_SOCKET,
+        "openai.types.responses.ResponsesServerEvent",
+        only=("openai",),
+        shown="wss://…/responses",
+    ),
+)
+"""What is metered frame by frame; a client of any other websocket is told to use HTTP."""
+
 _PREFIX = re.compile(
     r"(?:/(?:api|openai|anthropic|inference|beta|alpha|coding|paas|compatible-mode|apps|zen|go|v\d+(?:beta|alpha)?\d*))*"
 )
@@ -217,7 +230,7 @@ _BEHIND_ANYTHING = frozenset({"huggingface"})
 """Providers whose paths begin with a name of another provider."""
 
 
-def metered(place: Place, path: str) -> tuple[str, str] | None:
+def metered(place: Place, path: str, endpoints: tuple[Endpoint, ...] = METERED) -> tuple[str, str] | None:
     """Name the dialect of a metered endpoint, and the model where the path tells it; None for any other."""
     # Vertex has no second set of paths, only a publisher of this name.
     compatible = place.api == "google" and place.provider != "vertex" and "/openai/" in path
@@ -226,7 +239,7 @@ def metered(place: Place, path: str) -> tuple[str, str] | None:
         api = "google"  # OpenCode Zen speaks each maker's own dialect
     endpoint = behind_prefix(place, path)
     anywhere = place.custom or place.provider in _BEHIND_ANYTHING
-    for one in METERED:
+    for one in endpoints:
         if one.api != api or (one.only and place.provider not in one.only) or place.provider in one.but:
             continue
         found = one.behind_anything.fullmatch(path) if anywhere else one.pattern.fullmatch(endpoint)

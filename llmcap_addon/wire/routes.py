@@ -21,13 +21,15 @@ from llmcap_addon.wire.endpoints import (
     EMBEDDINGS,
     GENERATE,
     MESSAGES,
+    OVER_WEBSOCKET,
     RESPONSES,
     is_free,
     metered,
 )
 from llmcap_addon.wire.hosts import Place, normal_host, place_of
 
-type RouteKind = Literal["metered", "free", "unmetered", "foreign"]
+type RouteKind = Literal["metered", "socket", "free", "unmetered", "foreign"]
+"""A socket is metered too, frame by frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ def classify(request: Request, hosts: Mapping[str, Place]) -> Route:
     if place.api == "chatgpt" and not _is_codex(path, request.path):
         return Route("free", dialect_name, place.provider, host)  # a person's conversations, websockets too
     if _is_upgrade(request):
+        # Over h2 it would be a CONNECT, which mitmproxy does not turn into a websocket.
+        is_get = request.method.upper() == "GET" and place.metered and path is not None
+        found = metered(place, path or "", OVER_WEBSOCKET) if is_get else None
+        if found:
+            return Route("socket", found[0], place.provider, host, found[1], place.models, upgrade=True)
         return Route("unmetered", dialect_name, place.provider, host, upgrade=True)
     method = request.method.upper()
     overridden = "x-http-method-override" in request.headers  # Google's hosts obey it

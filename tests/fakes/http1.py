@@ -61,6 +61,14 @@ class _Reader:
         del self._buffer[:size]
         return taken
 
+    async def some(self) -> bytes:
+        """Give what has come, at least a byte."""
+        while not self._buffer:
+            await self._more()
+        taken = bytes(self._buffer)
+        self._buffer.clear()
+        return taken
+
     async def request(self) -> Received:
         head = (await self._until(b"\r\n\r\n")).decode("latin-1")
         line, *fields = head.split("\r\n")
@@ -84,11 +92,12 @@ class _Reader:
 class Http1Exchange:
     """One request of an HTTP/1.1 connection."""
 
-    def __init__(self, connection: TLSConnection, received: Received) -> None:
+    def __init__(self, connection: TLSConnection, received: Received, reader: _Reader) -> None:
         self.received = received
         self.gone = asyncio.Event()
         self.keep_alive = received.headers.get("connection", "").lower() != "close"
         self._connection = connection
+        self._reader = reader
         self._chunked = False
 
     async def _send(self, data: bytes) -> None:
@@ -99,6 +108,14 @@ class Http1Exchange:
         except PeerLeftError as error:
             self.gone.set()
             raise ClientLeftError from error
+
+    async def raw(self, data: bytes) -> None:
+        """Send bytes as they are, once the connection speaks something else."""
+        await self._send(data)
+
+    async def receive(self) -> bytes:
+        """Read bytes as they are, once the connection speaks something else."""
+        return await self._reader.some()
 
     async def head(self, status: int, headers: list[tuple[str, str]], content_length: int | None) -> None:
         """Send the head, chunked when no length is given."""
@@ -133,7 +150,7 @@ async def serve(connection: TLSConnection, answer: Answerer) -> None:
     reader = _Reader(connection)
     try:
         while True:
-            exchange = Http1Exchange(connection, await reader.request())
+            exchange = Http1Exchange(connection, await reader.request(), reader)
             reader.answering = exchange
             await answer(exchange)
             reader.answering = None

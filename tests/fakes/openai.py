@@ -130,13 +130,14 @@ def responses(record: Record, body: dict[str, Any]) -> Answer:
     bill_input(record, strings_in([given, body.get("instructions")]), len(given) if isinstance(given, list) else 1)
     output = limit_output(script, as_limit(body.get("max_output_tokens")))
     record.service_tier = script.service_tier or "default"
-    whole = _response(record, body, output)
+    whole = response(record, body, output)
     if record.streamed:
-        return Answer(200, _EVENT_STREAM, _response_events(record, whole, output), streamed=True)
+        return Answer(200, _EVENT_STREAM, response_events(record, whole, output), streamed=True)
     return unstreamed(whole, output.tokens)
 
 
-def _response(record: Record, body: dict[str, Any], output: Output) -> dict[str, Any]:
+def response(record: Record, body: dict[str, Any], output: Output) -> dict[str, Any]:
+    """Make a whole response."""
     script = record.script
     items: list[dict[str, Any]] = []
     if output.reasoning_tokens:
@@ -190,7 +191,8 @@ def _response(record: Record, body: dict[str, Any], output: Output) -> dict[str,
     }
 
 
-def _response_events(record: Record, whole: dict[str, Any], output: Output) -> Iterator[Piece]:
+def response_events(record: Record, whole: dict[str, Any], output: Output) -> Iterator[Piece]:
+    """Make the events that a response is streamed as."""
     number = 0
 
     def event(kind: str, fields: dict[str, Any], tokens: int = 0) -> Piece:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from tests.fakes import directory, http1, http2
+from tests.fakes import directory, http1, http2, websocket
 from tests.fakes.answer import Answer, Piece
 from tests.fakes.authority import Authority
 from tests.fakes.connection import PeerLeftError, TLSConnection
@@ -157,7 +157,7 @@ class StandIn:
             finally:
                 connection.close()
 
-    async def _answer(self, exchange: Exchange) -> None:
+    def _record(self, exchange: Exchange, body: bytes) -> Record:
         received = exchange.received
         path, _, query = received.target.partition("?")
         with self._changed:
@@ -168,12 +168,23 @@ class StandIn:
                 path=path,
                 query=query,
                 headers=received.headers,
-                body=received.body,
+                body=body,
                 http_version="1.1" if isinstance(exchange, http1.Http1Exchange) else "2",
                 started_ns=time.monotonic_ns(),
             )
             self.records.append(record)
             self._changed.notify_all()
+        return record
+
+    async def _answer(self, exchange: Exchange) -> None:
+        record = self._record(exchange, exchange.received.body)
+        if isinstance(exchange, http1.Http1Exchange) and websocket.is_socket(exchange):
+            record.kind, record.status, record.finished_ns = "socket", 101, record.started_ns
+            exchange.keep_alive = False
+            await websocket.SocketServer(
+                exchange, lambda frame: self._record(exchange, frame), self._script, self._note
+            ).serve()
+            return
         try:
             answer = self._route(record)
             await Sender(exchange, record, self._note).send(answer)

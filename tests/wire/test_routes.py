@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcap_addon.wire.dialect import Request, Target
-from llmcap_addon.wire.dialects import DIALECTS
+from llmcap_addon.wire.dialects import DIALECTS, SOCKETS
 from llmcap_addon.wire.hosts import Place, is_llm_host
 from llmcap_addon.wire.routes import Route, classify
 
@@ -334,7 +334,7 @@ def test_other_methods_are_unmetered_or_free_but_never_metered() -> None:
 @pytest.mark.parametrize(
     ("target", "dialect"),
     [
-        ("api.openai.com/v1/responses", "openai.responses"),
+        ("api.x.ai/v1/responses", "openai.responses"),
         ("api.openai.com/v1/realtime", "openai.chat"),
         (
             "generativelanguage.googleapis.com/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
@@ -347,6 +347,17 @@ def test_a_websocket_is_an_upgrade_that_is_not_metered(target: str, dialect: str
     for found in (route(target, "GET", upgrade="WebSocket"), route(target, "CONNECT")):
         assert (found.kind, found.dialect_name, found.upgrade) == ("unmetered", dialect, True)
     assert route("example.org/x", "GET", upgrade="websocket").kind == "foreign"
+
+
+def test_responses_over_a_websocket_are_metered_frame_by_frame() -> None:
+    """At OpenAI, whose protocol is known; over h2, or with another method, it would be no websocket to the proxy."""
+    for host in ("api.openai.com", "eu.api.openai.com"):
+        found = route(f"{host}/v1/responses", "GET", upgrade="websocket")
+        assert (found.kind, found.dialect_name, found.provider) == ("socket", "openai.responses.socket", "openai")
+        assert found.dialect_name in SOCKETS
+    for target, method in (("responses", "CONNECT"), ("responses", "POST"), ("responses/x", "GET")):
+        found = route(f"api.openai.com/v1/{target}", method, upgrade="websocket")
+        assert (found.kind, found.dialect_name) == ("unmetered", "openai.responses")
 
 
 def test_grpc_is_never_free() -> None:

@@ -1,0 +1,323 @@
+"""Metered websockets: each frame that begins a response waits until it is admitted, each response's frames are metered.
+
+What a client sends is taken out of mitmproxy's hands in the hook, and goes out in order once it may: a request that
+waits for money keeps what its own client sends behind it, and nothing else. What a provider sends goes on at once,
+unless it outruns its reservation. A cut ends the whole connection, because a response on a websocket can't be stopped
+otherwise; so does any failure of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+
+from llmcap_addon.activity import CallLine
+from llmcap_addon.gate import messages
+from llmcap_addon.gate.live import Ending, LiveCall
+from llmcap_addon.proxy.cutting_sockets import Close, Frame
+from llmcap_addon.proxy.service import Service
+from llmcap_addon.proxy.valve import Valve
+from llmcap_addon.usage import Reading
+from llmcap_addon.wire.dialect import Refusal, Request
+from llmcap_addon.wire.providers import with_habits
+from llmcap_addon.wire.routes import Route
+from llmcap_addon.wire.socket import MAX_FRAME_BYTES, Asks, Denied, Free, SocketTalk, Told
+
+MAX_QUEUED = 256
+"""Frames of one client that wait in order; OpenAI's service answers 16 responses at once and queues the others."""
+MAX_ANSWERS = 256
+"""Responses of one connection that have not ended; as above."""
+LARGE_FRAME_BYTES = 256 << 10
+"""Frames above this are read in a thread: parsing 1 MB takes long enough for other streams to feel it."""
+REFUSED_STATUS = 400
+"""What a refusal in a frame says: no client repeats it, and Codex shows its message and stops."""
+POLICY, INTERNAL = 1008, 1011
+"""Close codes (RFC 6455, 7.4.1)."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    """One admitted response."""
+
+    live: LiveCall
+    valve: Valve
+    reading: Reading
+    sent: bool = False
+    begun: bool = False
+
+
+class Socket:
+    """One websocket connection; the `Relay` that its layer asks."""
+
+    def __init__(
+        self,
+        *,
+        service: Service,
+        route: Route,
+        request: Request,
+        talk: SocketTalk,
+        client: str,
+        spawn: Callable[[Coroutine[None, None, None]], None],
+        nudge: Callable[[], None],
+        is_gone: Callable[[], bool],
+        on_line: Callable[[CallLine], None],
+    ) -> None:
+        self._service = service
+        self._gate = service.gate
+        self._route = route
+        self._request = request
+        self._talk = talk
+        self._client = client
+        self._spawn = spawn
+        self._nudge = nudge
+        self._is_client_gone = is_gone
+        self._on_line = on_line
+        self._queue: deque[tuple[bytes, bool]] = deque()
+        self._queued_bytes = 0
+        self._pumping = False
+        self._answers: dict[int, _Answer] = {}
+        self._out: list[tuple[Frame, int]] = []
+        """What goes out next, with the number of the response that it begins."""
+        self._settling: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._close: Close | None = None
+        self._failure = ""
+        self._is_over = False
+        self._ended_by_us = False
+
+    # ── what the layer asks ──
+
+    def passes(self, data: bytes, *, from_client: bool, is_text: bool) -> bool:
+        """Take a message; True when it goes on now, as it came. What fails here ends the connection."""
+        if self._is_over:
+            return False
+        try:
+            if from_client:
+                self._from_client(data, is_text)
+                return False
+            return self._hear(Frame(True, data, is_text))
+        except BaseException as error:  # tiktoken's panic is a BaseException
+            self.fail(error)
+            return False
+
+    def take_close(self) -> Close | None:
+        """Say once that the connection is to end."""
+        close, self._close = self._close, None
+        return close
+
+    def take_frames(self) -> list[Frame]:
+        """Give the frames that are to go out now."""
+        out, self._out = self._out, []
+        if self._is_over:  # nothing is sent to a provider any more
+            return [frame for frame, _ in out if frame.to_client]
+        for _, number in out:
+            if number in self._answers:
+                self._answers[number].sent = True
+        return [frame for frame, _ in out]
+
+    def take_last(self) -> list[Frame]:
+        """Give what the client shall still get when the provider has ended the connection: all that was held."""
+        held = [Frame(True, piece) for one in self._answers.values() for piece in one.valve.end()]
+        return [frame for frame in self.take_frames() if frame.to_client] + held
+
+    # ── from the client ──
+
+    def _from_client(self, data: bytes, is_text: bool) -> None:
+        """Put a client's frame behind those that came before it."""
+        self._queue.append((data, is_text))
+        self._queued_bytes += len(data)
+        if len(self._queue) > MAX_QUEUED or self._queued_bytes > MAX_FRAME_BYTES:
+            self._end(Close(POLICY, "LLMCap: too many requests wait on this connection"))
+        elif not self._pumping:
+            self._pumping = True
+            self._idle.clear()
+            self._spawn(self._pump())
+
+    async def _pump(self) -> None:
+        try:
+            while self._queue and not self._is_over:
+                data, is_text = self._queue.popleft()
+                await self._take(data, is_text=is_text)
+                self._queued_bytes -= len(data)
+        except BaseException as error:  # as above
+            self.fail(error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            self._pumping = False
+            self._idle.set()
+
+    async def _take(self, data: bytes, *, is_text: bool) -> None:
+        read = partial(self._talk.read, data, is_text=is_text)
+        said = await asyncio.to_thread(read) if len(data) > LARGE_FRAME_BYTES else read()
+        asked = self._talk.from_client(said)
+        if isinstance(asked, Free):
+            self._put(Frame(False, data, is_text))
+        elif isinstance(asked, Denied):
+            await self._deny(asked, Frame(False, data, is_text))
+        else:
+            await self._admit(asked)
+
+    async def _deny(self, denied: Denied, frame: Frame) -> None:
+        refusal = messages.failure(denied.kind, f"refused, {denied.reason}")
+        answer = self._talk.refuse(denied.number, refusal, REFUSED_STATUS)
+        if denied.kind == "unmetered" and self._service.config.unmetered == "allow":
+            self._service.bulletin.notice(f"not metered, forwarded: a websocket's frame to {self._route.host}")
+            self._put(frame)
+            return
+        route = self._route
+        await self._gate.note_refusal(route.dialect_name, route.host, route.provider, self._client, refusal)
+        self._put(Frame(True, answer))
+        if denied.close_code:
+            self._end(Close(denied.close_code, refusal.message))
+
+    async def _admit(self, asked: Asks) -> None:
+        if self._settling:  # the client may have waited for the one before: then its reservation must not stand here
+            await asyncio.wait(self._settling)
+        outcome: LiveCall | Refusal
+        if len(self._answers) >= MAX_ANSWERS:
+            outcome = messages.failure("unmetered", f"refused, {MAX_ANSWERS} responses run on this connection already")
+            route = self._route
+            await self._gate.note_refusal(route.dialect_name, route.host, route.provider, self._client, outcome)
+        else:
+            outcome = await self._gate.admit(with_habits(asked.call, self._request), self._is_gone)
+        if isinstance(outcome, Refusal):
+            self._put(Frame(True, self._talk.refuse(asked.number, outcome, self._status(outcome))))
+            return
+        try:
+            frame = self._talk.admit(asked.number, outcome.output_limit, outcome.max_output_tokens)
+        except BaseException:
+            await outcome.finish(Reading(), "never_sent", 0, "refused after an internal error")
+            raise
+        if self._is_over:
+            await outcome.finish(Reading(), "never_sent", 0, "its connection ended while it waited")
+            return
+        self._answers[asked.number] = self._answer(asked.number, outcome, Reading())
+        self._put(Frame(False, frame), asked.number)
+
+    def _status(self, refusal: Refusal) -> int:
+        chosen = self._service.config.refuse_with if refusal.kind in ("spent", "reserved") else None
+        return chosen or REFUSED_STATUS
+
+    def _is_gone(self) -> bool:
+        return self._is_over or self._is_client_gone()
+
+    # ── from the server ──
+
+    def _hear(self, frame: Frame) -> bool:
+        pieces = None
+        for told in self._talk.from_server(frame.data, is_text=frame.is_text):
+            if told.unasked is not None:
+                self._cut_unasked(told)
+                return False
+            answer = self._answers.get(told.number)
+            if answer is None:
+                continue
+            answer.begun, answer.reading = True, told.reading
+            if told.ended:
+                self._out += [(Frame(True, piece), 0) for piece in answer.valve.end()]
+                self._settle(told)
+            elif pieces is None and frame.is_text:
+                pieces = answer.valve.let_through(told.reading, frame.data)
+            else:
+                answer.valve.let_through(told.reading, b"")
+            if self._is_over:  # cut
+                return False
+        if pieces is None:
+            pieces = [frame.data]
+        if pieces == [frame.data] and not self._out:
+            return True
+        self._out += [(Frame(True, piece, frame.is_text), 0) for piece in pieces]
+        return False
+
+    def _cut_unasked(self, told: Told) -> None:
+        """Take in what the provider began by itself, and end it: nothing was reserved for it."""
+        assert told.unasked is not None
+        answer = self._answers[told.number] = self._answer(
+            told.number, self._gate.unasked(with_habits(told.unasked, self._request)), told.reading
+        )
+        answer.sent = answer.begun = True
+        self._service.bulletin.notice(f"{self._route.host} began a response that nothing asked for; it is cut")
+        answer.valve.cut(messages.failure("unmetered", "stream cut, the provider began it without a request"))
+
+    def _answer(self, number: int, live: LiveCall, reading: Reading) -> _Answer:
+        valve = Valve(
+            gate=self._gate,
+            live=live,
+            spawn=self._spawn,
+            nudge=lambda: self._release(number),
+            on_cut=lambda refusal: self._cut(number, refusal),
+        )
+        return _Answer(live, valve, reading)
+
+    def _release(self, number: int) -> None:
+        answer = self._answers.get(number)
+        if answer is not None:
+            self._out += [(Frame(True, piece), 0) for piece in answer.valve.take_held()]
+        self._nudge()
+
+    def _settle(self, told: Told) -> None:
+        answer = self._answers.pop(told.number)
+        ending: Ending = "never_sent" if told.unused else "complete"
+        task = asyncio.ensure_future(self._finish(answer, ending, told.status, told.unused))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    # ── the end ──
+
+    def fail(self, error: BaseException) -> None:
+        """End the connection because something of ours failed; what its responses said then is unknown."""
+        self._service.bulletin.trouble(f"internal error on a websocket: {type(error).__name__}: {error}")
+        self._failure = self._failure or f"cut after an internal error ({type(error).__name__})"
+        if self._is_over:
+            return
+        refusal = messages.failure("internal", f"stream cut after an internal error ({type(error).__name__})")
+        self._is_over = True
+        self._close = Close(INTERNAL, refusal.message)
+        self._queue.clear()
+        for answer in list(self._answers.values()):
+            answer.valve.cut(refusal)
+        self._nudge()
+
+    async def finish(self, ending: Ending, note: str = "") -> None:
+        """Settle what has not ended; call it when the connection is over. Returns when nothing is left to be done."""
+        self._is_over = True
+        if self._ended_by_us:
+            note = note or "its connection was cut for another response"
+        while self._answers:
+            _, answer = self._answers.popitem()
+            answer.valve.is_over = True
+            how: Ending = "cut" if answer.valve.is_cut else ending if answer.sent else "never_sent"
+            if self._failure and not answer.reading.final:
+                answer.reading.unreadable = answer.reading.unreadable or self._failure
+            await self._finish(answer, how, 200 if answer.begun else 0, "" if how == "cut" else note)
+        if self._settling:
+            await asyncio.wait(self._settling)
+        await self._idle.wait()
+
+    async def _finish(self, answer: _Answer, ending: Ending, status: int, note: str) -> None:
+        line = await answer.live.finish(answer.reading, ending, status, note)
+        if line is not None:
+            self._on_line(line)
+
+    def _cut(self, number: int, refusal: Refusal) -> None:
+        try:
+            self._out.append((Frame(True, self._talk.cut(number, refusal)), 0))
+        except Exception as error:
+            self._service.bulletin.trouble(f"internal error in a cut: {type(error).__name__}: {error}")
+        self._end(Close(POLICY, refusal.message))
+
+    def _end(self, close: Close) -> None:
+        if not self._is_over:
+            self._is_over = self._ended_by_us = True
+            self._close = close
+            self._queue.clear()
+            self._nudge()
+
+    def _put(self, frame: Frame, number: int = 0) -> None:
+        self._out.append((frame, number))
+        self._nudge()
