@@ -63,6 +63,7 @@ PRICES = {
         input=1_000_000, cache_read=100_000, output=5_000_000, cache_write=1_250_000, cache_write_1h=2_000_000
     ),
     "gemini-2.5-flash": Price(input=300_000, cache_read=30_000, output=2_500_000),
+    "text-embedding-005": Price(input=100_000, cache_read=100_000, output=0),
     "gemini-embedding-001": Price(input=150_000, cache_read=150_000, output=0),
     # On Vertex, in a region.
     "gemini-3.6-flash@regional": Price(input=825_000, cache_read=82_500, output=4_125_000),
