@@ -268,8 +268,10 @@ caps:
         ),
         (
             one_cap(each="modle"),
-            'caps.yaml:2: caps[0].each: found "modle"; allowed: host, provider, model, client, billing'
-            ' (did you mean "model"?)',
+            (
+                'caps.yaml:2: caps[0].each: found "modle"; allowed: host, provider, model, client, billing'
+                ' (did you mean "model"?)'
+            ),
         ),
         (
             one_cap(per="{rolling: 5h}"),

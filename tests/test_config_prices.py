@@ -20,7 +20,9 @@ TOKENS_WORDS = f"dollars per million tokens {MILLION}"
 
 def read(price: str) -> PriceOverride:
     """The price of one model of one host, as it stands behind `m:`."""
-    return parse_config(f"caps: []\nprices:\n  x.example:\n    m: {price}\n", Path("caps.yaml")).prices["x.example"]["m"]
+    return parse_config(f"caps: []\nprices:\n  x.example:\n    m: {price}\n", Path("caps.yaml")).prices["x.example"][
+        "m"
+    ]
 
 
 def complaint(price: str) -> str:

@@ -23,7 +23,16 @@ from llmcap_addon.pricing.lookup import MAX_REMEMBERED, NO_OVERRIDES, Found, Loo
 from llmcap_addon.pricing.names import CLOUDS
 from llmcap_addon.pricing.overrides import filled
 from llmcap_addon.pricing.quote import Priced, Rung
-from llmcap_addon.pricing.rates import BY_PIECE, FEMTOUSD_PER_NANOUSD, Fees, RateCard, Row, compile_card, dearest, highest
+from llmcap_addon.pricing.rates import (
+    BY_PIECE,
+    FEMTOUSD_PER_NANOUSD,
+    Fees,
+    RateCard,
+    Row,
+    compile_card,
+    dearest,
+    highest,
+)
 from llmcap_addon.pricing.table import SHIPPED, Card, Levels, PriceTable
 from llmcap_addon.pricing.tokens import SHARED, Tokenizer, utf8_bytes
 from llmcap_addon.usage import NO_TERMS, NO_USAGE, Share, Terms, Usage
@@ -122,9 +131,7 @@ class Prices:
             limited=call.max_output_tokens is not None or not call.has_output,
             card=card,
             pieces=pieces,
-            has_audio=content.opaque
-            or _is_heard(call, found)
-            or any(part.kind == "video" for part in content.media),
+            has_audio=content.opaque or _is_heard(call, found) or any(part.kind == "video" for part in content.media),
             cache_write=call.cache_write,
             family=factor(call.provider, call.model),
             beside=beside,
@@ -235,9 +242,7 @@ class Prices:
             remember(self._cards, key, card)
         return card
 
-    def _billed(
-        self, call: Call, found: Found, named: Terms, moments: Sequence[int], usage: Usage
-    ) -> RateCard:
+    def _billed(self, call: Call, found: Found, named: Terms, moments: Sequence[int], usage: Usage) -> RateCard:
         """Give the prices of a call that was answered at the terms named."""
         day = self._day(moments[0])
         dated = _card_of(found, day)

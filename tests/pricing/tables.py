@@ -23,9 +23,7 @@ def prices(
     """Prices of a table that holds just these models; `fees` are those of each provider."""
     raw = {
         "header": {},
-        "providers": {
-            name: {"models": models, "rules": [], "fees": fees or {}} for name, models in providers.items()
-        },
+        "providers": {name: {"models": models, "rules": [], "fees": fees or {}} for name, models in providers.items()},
     }
     moment = TODAY() if now_ms is None else now_ms
     return Prices(PriceTable(raw), overrides, "highest", lambda: moment, SHARED)

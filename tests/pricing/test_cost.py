@@ -146,7 +146,7 @@ def test_streaming_changes_nothing(prices: Prices, usage: Usage, model: tuple[st
     assert prices.cost(call(*model, streamed=True), usage, Terms()) == whole
 
 
-SPREAD = Rates(**{field.name: 10**(number + 3) for number, field in enumerate(dataclasses.fields(Rates))})
+SPREAD = Rates(**{field.name: 10 ** (number + 3) for number, field in enumerate(dataclasses.fields(Rates))})
 """Each price ten times the one before."""
 
 

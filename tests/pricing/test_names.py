@@ -158,7 +158,13 @@ def test_what_no_list_names_is_not_found() -> None:
 
 @pytest.mark.parametrize(
     ("spelling", "known"),
-    [("aws", "bedrock"), ("vertex_ai", "vertex"), ("github_copilot", "github-copilot"), ("x-ai", "xai"), ("nobody", None)],
+    [
+        ("aws", "bedrock"),
+        ("vertex_ai", "vertex"),
+        ("github_copilot", "github-copilot"),
+        ("x-ai", "xai"),
+        ("nobody", None),
+    ],
 )
 def test_providers_have_other_names(spelling: str, known: str | None) -> None:
     """What sources and hosts call a provider finds its list."""

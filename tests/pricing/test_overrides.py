@@ -71,7 +71,9 @@ def test_what_is_left_out_costs_as_what_is_nearest() -> None:
     usage = Usage(100, 50, 20, 10, input_audio_tokens=30, output_audio_tokens=20, output_image_tokens=10)
     assert priced_by(plain, usage) == 100 * 4000 + 50 * 20_000
     spoken = flat(input="4", output="20", cached_input="1", audio_input="40", image_input="6")
-    cached = Usage(2, 0, 2, input_audio_tokens=1, cache_read_audio_tokens=1, input_image_tokens=1, cache_read_image_tokens=1)
+    cached = Usage(
+        2, 0, 2, input_audio_tokens=1, cache_read_audio_tokens=1, input_image_tokens=1, cache_read_image_tokens=1
+    )
     assert priced_by(spoken, cached) == 40_000 + 6_000
 
 

@@ -60,9 +60,7 @@ def test_every_count_of_a_usage_has_a_price() -> None:
 @pytest.mark.parametrize(
     ("model_name", "seconds", "nanousd"), [("whisper-large-v3", 3600, 111_000_000), ("whisper-large-v3", 60, 1_850_000)]
 )
-def test_an_hour_of_audio_costs_what_is_published(
-    prices: Prices, model_name: str, seconds: int, nanousd: int
-) -> None:
+def test_an_hour_of_audio_costs_what_is_published(prices: Prices, model_name: str, seconds: int, nanousd: int) -> None:
     """Groq asks $0.111 an hour (https://groq.com/pricing): the table's price of a second, rounded, adds nothing."""
     priced = prices.cost(call("groq", model_name), Usage(input_audio_ms=seconds * 1000), STANDARD)
     assert (priced.amount, priced.assumed) == (nanousd, False)
@@ -132,7 +130,11 @@ def test_a_fee_of_the_provider_holds_for_its_models() -> None:
 
 def test_a_piece_without_a_price_is_the_dearest_and_marked() -> None:
     """The dearest of the provider's models, else the dearest that is known of anybody; tokens alone assume nothing."""
-    some = {"a": model(input="1", output="1"), "b": model("image", per_image="0.04"), "c": model("image", per_image="0.2")}
+    some = {
+        "a": model(input="1", output="1"),
+        "b": model("image", per_image="0.04"),
+        "c": model("image", per_image="0.2"),
+    }
     table = prices({"openai": some})
     priced = table.cost(call("openai", "a"), Usage(output_images=1), STANDARD)
     assert (priced.amount, priced.assumed) == (200_000_000, True)
@@ -269,7 +271,8 @@ def test_images_told_apart_have_their_own_price() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tells", "tokens", "nanousd"), [(False, 0, 1000 * 5000), (True, 0, 1000 * 4000), (False, 10, 990 * 4000 + 10 * 5000)]
+    ("tells", "tokens", "nanousd"),
+    [(False, 0, 1000 * 5000), (True, 0, 1000 * 4000), (False, 10, 990 * 4000 + 10 * 5000)],
 )
 def test_images_that_are_not_told_apart_make_all_input_dear(tells: bool, tokens: int, nanousd: int) -> None:
     """Where images cost more and an answer doesn't count them, all input of a call with images is priced as images."""
@@ -281,7 +284,9 @@ def test_images_that_are_not_told_apart_make_all_input_dear(tells: bool, tokens:
 
 def test_video_is_dearer_only_where_there_may_be_video() -> None:
     """What counts as images may be video, unless the call shows all its media and none is."""
-    table = prices({"google": {"gemini-embedding-2": model("embedding", input="0.2", image_input="0.45", video_input="12")}})
+    table = prices(
+        {"google": {"gemini-embedding-2": model("embedding", input="0.2", image_input="0.45", video_input="12")}}
+    )
     usage = Usage(1000, input_image_tokens=1000)
     pictured = call("google", "gemini-embedding-2", Content(media=(Media("image", 100),)), has_output=False)
     filmed = replace(pictured, content=Content(media=(Media("video", 100),)))
