@@ -16,6 +16,7 @@ from llmcap_addon.call import Call, Media
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Usage
 from llmcap_addon.wire.azure import error_meter
+from llmcap_addon.wire.counts import word
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.media import media_from_data_url
 from llmcap_addon.wire.meters import BodyMeter
@@ -203,7 +204,7 @@ class TranscriptionStreamMeter(SseMeter):
         payload = parse_object(event.data)
         self._understood = True
         record_head(self.reading, payload)
-        kind = payload.get("type")
+        kind = word(payload, "type")
         if kind in _TEXT_DELTAS:
             delta = payload.get("delta", payload.get("text"))
             self.reading.counted_output_tokens += self._count(delta) if isinstance(delta, str) else 0

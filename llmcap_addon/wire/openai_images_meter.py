@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from llmcap_addon.call import Call
 from llmcap_addon.usage import Reading, Share, Usage
-from llmcap_addon.wire.counts import name
+from llmcap_addon.wire.counts import name, word
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_usage import record_bad_usage, record_head, record_usage, responses_usage
 from llmcap_addon.wire.sse import Event, SseMeter
@@ -94,7 +94,7 @@ class ImagesStreamMeter(SseMeter):
         if event.data.strip() == b"[DONE]":
             return True
         payload = parse_object(event.data)
-        kind = payload.get("type")
+        kind = word(payload, "type")
         if kind in _COMPLETED:
             self._completed += 1
             record_head(self.reading, payload)

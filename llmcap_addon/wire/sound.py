@@ -14,6 +14,9 @@ MAX_MS = 10**9
 """Eleven days; no host takes a recording nearly as long, so a container that says so is not believed."""
 _TAIL_BYTES = 128 * 1024
 """The last page of an Ogg file stands in this: pages have at most 65,307 bytes."""
+_COPIED_BYTES = 1 << 16
+"""Copied at once out of a recording that is looked through."""
+_TAG, _TAG_BYTES, _FRAME_HEAD_BYTES = b"ID3", 10, 4
 _MAX_BOXES = 1_000
 """Boxes looked through on one level of an MP4 file."""
 
@@ -124,10 +127,11 @@ class MpegLength:
     """Adds up the frames of MPEG audio as it comes; what is no frame counts as the slowest there could be."""
 
     def __init__(self) -> None:
-        self._head = bytearray()
+        self._head = b""
         self._skip = 0
         self._frames_us = 0
         self._lost_bytes = 0
+        self._begun = False
 
     @property
     def ms(self) -> int:
@@ -136,34 +140,38 @@ class MpegLength:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take some bytes."""
-        position = 0
-        while position < len(data):
-            if self._skip:
-                step = min(self._skip, len(data) - position)
-                self._skip -= step
-                position += step
-                continue
-            wanted = 10 if self._head[:3] == b"ID3" else 4
-            step = min(wanted - len(self._head), len(data) - position)
-            self._head += data[position : position + step]
-            position += step
-            if len(self._head) == wanted:
-                self._take_head()
+        for start in range(0, len(data), _COPIED_BYTES):
+            piece = self._head + bytes(data[start : start + _COPIED_BYTES])
+            self._head = b""
+            position = 0
+            while position < len(piece):
+                position = self._step(piece, position)
 
-    def _take_head(self) -> None:
-        if self._head[:3] == b"ID3":
-            if len(self._head) == 10:  # its size has seven bits a byte (id3.org, ID3v2.4, section 3.1)
-                self._skip = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(reversed(self._head[6:])))
-                self._head.clear()
-            return
-        frame = mpeg_frame(self._head)
+    def _step(self, data: bytes, position: int) -> int:
+        """Read what begins here, and give where the next thing does."""
+        left = len(data) - position
+        if self._skip:
+            step = min(self._skip, left)
+            self._skip -= step
+            return position + step
+        if left < (_TAG_BYTES if data[position] == _TAG[0] else _FRAME_HEAD_BYTES):
+            self._head = data[position:]
+            return len(data)
+        if not self._begun and data.startswith(_TAG, position):  # its size has seven bits a byte (ID3v2.4, section 3.1)
+            size = reversed(data[position + 6 : position + _TAG_BYTES])
+            self._skip = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(size))
+            self._begun = True
+            return position + _TAG_BYTES
+        self._begun = True
+        frame = mpeg_frame(data[position : position + _FRAME_HEAD_BYTES])
         if frame is None:
-            self._lost_bytes += 1
-            del self._head[0]
-            return
-        self._skip = frame[0] - len(self._head)
+            found = data.find(b"\xff", position + 1)
+            found = len(data) if found < 0 else found
+            self._lost_bytes += found - position
+            return found
+        self._skip = frame[0]
         self._frames_us += frame[1]
-        self._head.clear()
+        return position
 
 
 def mpeg_frame(head: bytes | bytearray) -> tuple[int, int] | None:
