@@ -1,8 +1,7 @@
 """Google's embeddings: `:embedContent`, `:batchEmbedContents`, and on Vertex `:predict` of its text models.
 
 Shapes as in the SDK's `EmbedContentResponse` and what it is made from (`models._EmbedContentResponse_from_vertex`).
-Only input is billed: by tokens, and by characters for the text models of before Gemini.
-https://cloud.google.com/vertex-ai/generative-ai/pricing
+Only input is billed.
 """
 # ruff: noqa: ARG002 - every dialect takes what the contract hands it
 
@@ -13,6 +12,7 @@ from collections.abc import Callable
 
 from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
+from llmcap_addon.money import ceil_div
 from llmcap_addon.usage import Usage
 from llmcap_addon.wire.counts import json_object, reported_count, reported_part
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
@@ -23,7 +23,10 @@ from llmcap_addon.wire.meters import BodyMeter, FailedMeter
 from llmcap_addon.wire.text import ContentBuilder, JsonObject, load_json, mapping, parse_object
 
 _BY_CHARACTER = re.compile(r"(?:^|/)(?:text-embedding-|text-multilingual-embedding-|textembedding-gecko)")
-"""The models whose `metadata.billableCharacterCount` is what is billed."""
+"""The models of before Gemini, whose price is one for characters: `metadata.billableCharacterCount`."""
+CHARACTERS_PER_TOKEN = 4
+"""What the price tables make of it: $0.000025 a thousand characters, $0.10 a million tokens.
+https://cloud.google.com/vertex-ai/generative-ai/pricing"""
 
 
 class GoogleEmbeddings:
@@ -40,17 +43,14 @@ class GoogleEmbeddings:
         texts = _READERS[method](body, content)
         if content.opaque:
             content.server_turns = max(0, texts - 1)  # each of them has a context window of its own
-        built = content.build()
-        characters = sum(len(text) for text in built.texts) if _BY_CHARACTER.search(model) else 0
         return Call(
             dialect=self.name,
             provider=target.provider,
             host=request.host,
             model=target.model_of(model),
             streamed=False,
-            content=built,
+            content=content.build(),
             has_output=False,
-            unit_bound=Usage(input_characters=characters),
             cache_write="none",
             client=client,
         )
@@ -128,9 +128,6 @@ class EmbeddingsMeter(BodyMeter):
 
     def _usage(self, value: JsonObject) -> Usage | None:
         """Raises ValueError for what is no count."""
-        metadata = reported_part(value, "metadata")
-        if _BY_CHARACTER.search(self._call.model) and metadata.get("billableCharacterCount") is not None:
-            return Usage(input_characters=reported_count(metadata, "billableCharacterCount"))
         if value.get("usageMetadata") is not None:
             said = json_object(value["usageMetadata"], "usageMetadata")
             if said.get("promptTokenCount") is None and said.get("totalTokenCount") is None:
@@ -139,7 +136,11 @@ class EmbeddingsMeter(BodyMeter):
             maxima.take({"promptTokenCount": said.get("totalTokenCount"), **said, "totalTokenCount": 0})
             return maxima.usage()
         counts = [_token_count(embedding) for embedding in _embeddings(value)]
-        return None if not counts or None in counts else Usage(input_tokens=sum(count or 0 for count in counts))
+        if not counts or None in counts:
+            return None
+        characters = reported_count(reported_part(value, "metadata"), "billableCharacterCount")
+        by_character = ceil_div(characters, CHARACTERS_PER_TOKEN) if _BY_CHARACTER.search(self._call.model) else 0
+        return Usage(input_tokens=max(by_character, sum(count or 0 for count in counts)))
 
 
 def _embeddings(value: JsonObject) -> list[JsonObject]:

@@ -54,7 +54,9 @@ class InteractionReader:
             self.reading.unreadable = f"the usage is not valid ({error})"
             return
         told = said.get("total_output_tokens") is not None or said.get("total_tokens") is not None
-        self.reading.final = last and told and interaction.get("status") != "in_progress"
+        if last and told and interaction.get("status") != "in_progress":
+            self.reading.final = True
+            self.reading.unreadable = ""  # the last word makes up for what could not be read before it
 
     def _usage(self, said: JsonObject) -> Usage:
         """Read a usage; raises ValueError for what is no count."""

@@ -18,8 +18,6 @@ GLOBAL_HOST = "aiplatform.googleapis.com"
 REGION = "us-east5"
 REGIONAL_HOST = f"{REGION}-aiplatform.googleapis.com"
 HOSTS = (GLOBAL_HOST, REGIONAL_HOST)
-BILLED_CHARACTERS = 7
-"""What `:predict` says it bills for."""
 
 _PATH = re.compile(r"/v1(?:beta1)?/(?:projects/.+/)?publishers/(\w+)/models/([^/:]+):(\w+)")
 _REGIONAL_PRICES = re.compile(r"claude-|gemini-3")
@@ -72,7 +70,7 @@ def _predict(record: Record, body: dict[str, Any]) -> Answer:
         {"embeddings": {"values": [0.25, 0.5], "statistics": {"token_count": share, "truncated": False}}}
         for share in shares
     ]
-    return unstreamed({"predictions": predictions, "metadata": {"billableCharacterCount": BILLED_CHARACTERS}})
+    return unstreamed({"predictions": predictions, "metadata": {"billableCharacterCount": 7}})
 
 
 def _batch(record: Record, body: dict[str, Any]) -> Answer:

@@ -124,7 +124,6 @@ class TestEmbeddings:
         assert batch.content.texts == ("some text", "some text")
         predict = embed("predict", {"instances": [{"content": "one"}, {"content": TEXT}]}, "text-embedding-005")
         assert predict.content.texts == ("one", "some text")
-        assert predict.unit_bound == Usage(input_characters=12)
 
     def test_files_have_a_window_each(self) -> None:
         """Input that is not in the body is bounded by one context window for each content."""
