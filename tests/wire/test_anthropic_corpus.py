@@ -68,13 +68,12 @@ class TestAlternatives:
         assert call.alternatives == (Alternative("claude-opus-4-8", 2, 2048),)
         assert call.cache_write == "long"
 
-    @pytest.mark.parametrize("name", ["fallback_mid.sse", "advisor.sse", "fallback_bio.json"])
-    def test_what_they_cost_is_below_the_bound(self, name: str) -> None:
-        """What several models cost together is below what was reserved, once the prompt's own tokens are."""
-        case = BY_NAME[name]
-        request = case.request
-        body = json.loads(request.body)
-        body["messages"][0]["content"] = "word " * 2_000
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+    def test_what_they_cost_is_below_the_bound(self, case: Case) -> None:
+        """What was billed is below what was reserved for a prompt as long as the one that was billed."""
+        body = json.loads(case.request.body)
+        body["messages"][0]["content"] = "word " * 12_000
+        body["system"] = [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
         call = MESSAGES.parse(asked(**body), Target("anthropic"), "")
         quote = prices().quote(call)
         assert quote.amount(quote.output_tokens) > case.expected["cost_nanousd"]
