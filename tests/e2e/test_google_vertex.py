@@ -168,11 +168,12 @@ RECORDED = ["advisor.sse", "fallback_mid.sse", "fallback_before.json", "fallback
 
 
 @contextmanager
-def replayed(host: str, folder: str, name: str) -> Iterator[dict[str, Any]]:
-    """Let a stand-in answer every POST by a recorded body; gives what is expected of it."""
+def replayed(host: str, folder: str, name: str, until: bytes = b"") -> Iterator[dict[str, Any]]:
+    """Let a stand-in answer every POST by a recorded body, up to some bytes of it; gives what is expected of it."""
     expected = json.loads((DATA / folder / f"{name.partition('.')[0]}.expected.json").read_text())
     kind = "text/event-stream; charset=utf-8" if name.endswith(".sse") else "application/json"
-    answer = Answer(200, kind, [Piece((DATA / folder / name).read_bytes())])
+    data = (DATA / folder / name).read_bytes()
+    answer = Answer(200, kind, [Piece(data.partition(until)[0] if until else data)])
 
     def replay(record: Record) -> directory.Endpoint | None:
         recorded = record.host == host and record.method == "POST"
@@ -197,6 +198,18 @@ def test_further_models_of_anthropic(audit: Proxy, providers: StandIn, name: str
             assert check.sdks.anthropic.beta.messages.create(**body).usage.iterations
     [row] = audit.settled(1, check.seen)
     assert (row.cost, row.marks) == (expected["cost_nanousd"], frozenset())
+
+
+@pytest.mark.parametrize("name", ["advisor.sse", "fallback_mid.sse"])
+def test_further_models_whose_bill_is_never_told(audit: Proxy, providers: StandIn, name: str) -> None:
+    """A stream that ends after another model took over, without its usage, is posted from above for all of them."""
+    check = Check(audit, providers)
+    with replayed(ANTHROPIC_HOST, "anthropic", name, until=b"event: message_delta") as expected:
+        body = {key: value for key, value in expected["request"]["body"].items() if key != "stream"}
+        assert list(check.sdks.anthropic.beta.messages.create(**body, stream=True))
+    [row] = audit.settled(1, check.seen)
+    assert "estimated" in row.marks
+    assert row.cost > expected["cost_nanousd"]
 
 
 @pytest.mark.parametrize("name", ["interaction.json", "interaction_stream.sse"])
