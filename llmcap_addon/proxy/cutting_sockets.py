@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from mitmproxy import http
+from mitmproxy import connection, http, options
 from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.websocket import (
     Fragmentizer,
     WebsocketConnection,
@@ -23,8 +24,9 @@ from mitmproxy.proxy.layers.websocket import (
     WebsocketLayer,
     WebsocketMessageHook,
 )
-from wsproto.connection import ConnectionState
-from wsproto.events import CloseConnection
+from mitmproxy.websocket import WebSocketData
+from wsproto.connection import ConnectionState, ConnectionType
+from wsproto.events import CloseConnection, TextMessage
 
 from llmcap_addon.proxy import cutting
 from llmcap_addon.wire.socket import MAX_FRAME_BYTES
@@ -160,3 +162,59 @@ class CuttableWebsocketLayer(WebsocketLayer):
         self._handle_event = self.done
         yield WebsocketEndHook(self.flow)
         self.flow.live = False
+
+
+class _SelfTest:
+    """Lets nothing through, says something of its own, then ends."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def passes(self, data: bytes, *, from_client: bool, is_text: bool) -> bool:
+        self.heard.append(data)
+        return not (from_client or is_text)
+
+    def take_frames(self) -> list[Frame]:
+        return [Frame(True, b"said")] if self.heard else []
+
+    def take_last(self) -> list[Frame]:
+        return []
+
+    def take_close(self) -> Close | None:
+        return Close(NORMAL, "over") if self.heard else None
+
+
+def self_test(opts: options.Options) -> str:
+    """Hold, say and end on a websocket without a socket; gives what went wrong, or ""."""
+    try:
+        return _run_self_test(opts)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _run_self_test(opts: options.Options) -> str:
+    client = connection.Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), timestamp_start=0)
+    context = Context(client, opts)
+    flow = http.HTTPFlow(client, context.server)
+    flow.response, flow.websocket = http.Response.make(101), WebSocketData()
+    child, test = WebsocketLayer(context, flow), _SelfTest()
+    _relays[flow] = test
+    child.__class__ = CuttableWebsocketLayer
+    peer = WebsocketConnection(ConnectionType.CLIENT, [], conn=client)
+    sent: dict[bool, bytes] = {True: b"", False: b""}
+    hooks = []
+    said = events.DataReceived(client, peer.send(TextMessage("held")))
+    for event in (events.Start(), said, cutting.Nudge(flow, None)):
+        pending: list[events.Event] = [event]
+        while pending:
+            for command in child.handle_event(pending.pop(0)):
+                if isinstance(command, commands.SendData):
+                    sent[command.connection is client] += command.data
+                elif isinstance(command, commands.StartHook):
+                    hooks.append(command.name)
+                    pending.append(events.HookCompleted(command, None))
+    peer.receive_data(sent[True])
+    got = [getattr(event, "data", None) or getattr(event, "code", None) for event in peer.events()]
+    if test.heard != [b"held"] or got != ["said", NORMAL] or hooks != ["websocket_start", "websocket_end"]:
+        return f"a websocket heard {test.heard}, sent {got} and ran {hooks}"
+    return "" if len(sent[False]) and b"held" not in sent[False] else "a websocket's held message went out"

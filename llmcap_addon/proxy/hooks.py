@@ -21,7 +21,7 @@ from llmcap_addon.call import Call
 from llmcap_addon.errors import LLMCapError, UnreadableRequest
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.live import Ending, LiveCall
-from llmcap_addon.proxy import cutting, translate
+from llmcap_addon.proxy import cutting, cutting_sockets, translate
 from llmcap_addon.proxy.display import Display
 from llmcap_addon.proxy.exchange import Exchange
 from llmcap_addon.proxy.service import Service, Settings, Summary
@@ -84,7 +84,7 @@ class Hooks:
             return
         service: Service | None = None
         try:
-            broken = cutting.self_test(ctx.options)
+            broken = cutting.self_test(ctx.options) or cutting_sockets.self_test(ctx.options)
             if broken:
                 raise LLMCapError(f"this version of mitmproxy can't be relied on to cut a stream ({broken})")
             if self._settings is None:
