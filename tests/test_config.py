@@ -78,7 +78,7 @@ prices:
 hosts:
   llm.Internal.example: {api: openai}
   localhost: {api: anthropic, provider: Mine}
-  My-Res.openai.azure.com: {api: openai, deployments: {My-GPT: gpt-4o, "2": o3}}
+  My-Res.openai.azure.com: {api: openai, deployments: {My-GPT: gpt-4o, "2": o3}, zone: eu}
 unknown_price: refuse
 unmetered: allow
 shorten: never
@@ -108,7 +108,7 @@ store: sqlite:///var/lib/llmcap.sqlite
         hosts={
             "llm.internal.example": CustomHost("openai", "openai"),
             "localhost": CustomHost("anthropic", "mine"),
-            "my-res.openai.azure.com": CustomHost("openai", "azure", {"my-gpt": "gpt-4o", "2": "o3"}),
+            "my-res.openai.azure.com": CustomHost("openai", "azure", {"my-gpt": "gpt-4o", "2": "o3"}, "eu"),
         },
         unknown_price="refuse",
         unmetered="allow",
@@ -371,6 +371,10 @@ caps:
                 'caps.yaml:2: hosts["x.example"].deployments: found a list;'
                 " allowed: a mapping of deployments to their models, like {my-gpt: gpt-4o}"
             ),
+        ),
+        (
+            "caps: []\nhosts: {x.example: {api: openai, zone: mars}}",
+            'caps.yaml:2: hosts["x.example"].zone: found "mars"; allowed: global, us, eu, us-gov, regional',
         ),
         (
             'caps: []\nhosts: {x.example: {api: openai, deployments: {mine: ""}}}',
