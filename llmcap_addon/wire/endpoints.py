@@ -215,6 +215,13 @@ OVER_WEBSOCKET = (
         only=("openai",),
         shown="wss://…/responses",
     ),
+    Endpoint(
+        "chatgpt",
+        "/backend-api/codex/responses",
+        RESPONSES_SOCKET,
+        "openai.types.responses.ResponsesServerEvent",
+        shown="wss://…/backend-api/codex/responses",
+    ),
 )
 """What is metered frame by frame; a client of any other websocket is told to use HTTP."""
 
@@ -316,4 +323,6 @@ def is_free(place: Place, host: str, path: str) -> bool:
         return not _COPILOT_BILLED.search(path)  # sessions, models, telemetry, tools of its own
     if host.endswith(".cognitiveservices.azure.com"):
         return not _AZURE_LLM.fullmatch(path)  # speech, vision, translation: no LLM
+    if place.provider == "azure" and _OPENAI_FREE.fullmatch(endpoint):
+        return True
     return place.api == "openai" and place.metered and bool(_COMPATIBLE_FREE.fullmatch(endpoint))

@@ -98,10 +98,11 @@ def test_a_stream_of_pictures_is_final_with_the_last() -> None:
     """Each completed one adds its usage."""
     meter = IMAGES.meter(parse(n=2, stream=True), b"", ResponseHead(200, "text/event-stream"), one)
     event = b'data: {"type":"image_generation.completed","usage":{"input_tokens":4,"output_tokens":9,"total_tokens":13}}\n\n'
-    meter.feed(event)
-    assert not meter.reading.final
-    meter.feed(event)
-    assert meter.reading.final
+    final = []
+    for _ in range(2):
+        meter.feed(event)
+        final.append(meter.reading.final)
+    assert final == [False, True]
     assert meter.reading.usage == Usage(8, 18, input_image_tokens=8, output_image_tokens=18)
 
 

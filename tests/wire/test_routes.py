@@ -237,6 +237,9 @@ def test_deployments_are_known_by_what_hosts_says() -> None:
         "claude.internal.example/x/v1/messages/count_tokens",
         "openrouter.ai/chat",
         "my-res.cognitiveservices.azure.com/vision/v3.2/analyze",
+        "my-res.openai.azure.com/openai/v1/responses/resp_1/cancel",
+        "my-res.openai.azure.com/openai/files",
+        "my-res.services.ai.azure.com/anthropic/v1/messages/count_tokens",
     ],
 )
 def test_free_endpoints(target: str) -> None:
