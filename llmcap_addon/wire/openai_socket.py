@@ -94,6 +94,8 @@ class ResponsesSocketTalk:
         number, event = self._last_number, said.event
         kind, lane = event.get("type"), event.get("stream_id")
         lane = lane if isinstance(lane, str) else ""
+        if kind == "response.processed" and event.keys() <= {"type", "response_id"}:
+            return Free()  # Codex says so when it has done what a response asked for (codex-rs, `ResponsesWsRequest`)
         if said.call is None:
             self._ask(number, lane, self._unknown_call())
             if said.why_not:

@@ -115,6 +115,13 @@ def test_an_unknown_event_is_denied_as_unmetered(kind: object) -> None:
     assert "distinctive" not in denied.reason
 
 
+def test_codex_may_say_that_it_has_processed_a_response() -> None:
+    """That begins nothing; with anything more in it nobody knows."""
+    connection = Connection()
+    assert isinstance(connection.client(type="response.processed", response_id="resp_1"), Free)
+    assert isinstance(connection.client(type="response.processed", response_id="resp_1", input="hi"), Denied)
+
+
 def test_what_is_no_json_text_ends_the_connection() -> None:
     """With the code that RFC 6455 has for it."""
     talk = Connection().talk

@@ -109,7 +109,7 @@ def test_routes_of_plans(target: str, kind: str, dialect: str, provider: str) ->
 
 def test_a_persons_own_conversations_pass() -> None:
     """A websocket of ChatGPT's own is no affair of ours; one of Codex's is."""
-    for path, kind in (("/backend-api/conversation", "free"), ("/backend-api/codex/responses", "unmetered")):
+    for path, kind in (("/backend-api/conversation", "free"), ("/backend-api/codex/responses", "socket")):
         found = classify(Request("GET", "chatgpt.com", path, headers={"upgrade": "websocket"}), {})
         assert found.kind == kind
 
