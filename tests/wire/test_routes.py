@@ -145,13 +145,41 @@ def test_other_hosts_are_foreign(host: str) -> None:
         ("generativelanguage.googleapis.com/v1beta/models/g:batchEmbedContents", "google.embeddings", "google"),
         ("generativelanguage.googleapis.com/v1beta/tunedModels/g:generateContent", "google.generate", "google"),
         ("aiplatform.googleapis.com/v1/publishers/google/models/g:generateContent", "google.generate", "vertex"),
-        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/g:streamGenerateContent", "google.generate", "vertex"),
-        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/endpoints/123:generateContent", "google.generate", "vertex"),
-        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/text-embedding-005:predict", "google.embeddings", "vertex"),
-        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/gemini-embedding-2:embedContent", "google.embeddings", "vertex"),
-        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/endpoints/openapi/chat/completions", "openai.chat", "vertex"),
-        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/openai/v1/responses", "openai.responses", "vertex"),
-        ("us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/openai/v1/chat/completions", "openai.chat", "vertex"),
+        (
+            "us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/g:streamGenerateContent",
+            "google.generate",
+            "vertex",
+        ),
+        (
+            "us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/endpoints/123:generateContent",
+            "google.generate",
+            "vertex",
+        ),
+        (
+            "us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/text-embedding-005:predict",
+            "google.embeddings",
+            "vertex",
+        ),
+        (
+            "us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google/models/gemini-embedding-2:embedContent",
+            "google.embeddings",
+            "vertex",
+        ),
+        (
+            "us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/endpoints/openapi/chat/completions",
+            "openai.chat",
+            "vertex",
+        ),
+        (
+            "us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/openai/v1/responses",
+            "openai.responses",
+            "vertex",
+        ),
+        (
+            "us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/openai/v1/chat/completions",
+            "openai.chat",
+            "vertex",
+        ),
         (
             "claude.googleapis.com/v1/projects/p/locations/l/workspaces/w/invoke/v1/messages",
             "anthropic.messages",
