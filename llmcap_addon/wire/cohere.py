@@ -10,13 +10,13 @@ from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.money import ceil_div
 from llmcap_addon.usage import Usage
-from llmcap_addon.wire.cohere_meter import ChatBodyMeter, ChatStreamMeter, MetaBodyMeter
+from llmcap_addon.wire.cohere_meter import ChatBodyMeter, ChatLinesMeter, ChatStreamMeter, MetaBodyMeter
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.media import media_from_data_url
 from llmcap_addon.wire.meters import FailedMeter
-from llmcap_addon.wire.openai_common import edit_members, is_event_stream, list_of, model_name
+from llmcap_addon.wire.openai_common import edit_members, list_of, model_name
 from llmcap_addon.wire.openai_input import add_content, add_message
-from llmcap_addon.wire.replies import event_bytes, json_response
+from llmcap_addon.wire.replies import encode_json, event_bytes, json_response
 from llmcap_addon.wire.sse import SseMeter
 from llmcap_addon.wire.text import (
     ContentBuilder,
@@ -92,9 +92,9 @@ class CohereChat(_Cohere):
         """Make the meter for a response."""
         if head.status >= 400:
             return FailedMeter()
-        if is_event_stream(head.content_type, streamed=call.streamed):
+        if "event-stream" in head.content_type.lower():
             return ChatStreamMeter(count)
-        return ChatBodyMeter(count)
+        return ChatLinesMeter(count) if call.streamed else ChatBodyMeter(count)
 
     def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
         """End a stream as Cohere ends one that fails (`ChatMessageEndEventDelta`); the SDK raises on no event."""
@@ -102,6 +102,8 @@ class CohereChat(_Cohere):
             return b""
         delta: JsonObject = {"error": refusal.message, "finish_reason": "ERROR"}
         event: JsonObject = {"type": "message-end", "delta": delta}
+        if isinstance(meter, ChatLinesMeter):
+            return b"\n" * meter.inside_event + encode_json(event) + b"\n"
         return event_bytes(event, "message-end", inside_event=meter.inside_event)
 
 

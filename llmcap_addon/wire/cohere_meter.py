@@ -13,7 +13,7 @@ from math import ceil
 from llmcap_addon.usage import Reading, Usage
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.meters import BodyMeter
-from llmcap_addon.wire.sse import Event, SseMeter
+from llmcap_addon.wire.sse import MAX_EVENT_BYTES, Event, SseMeter, SseSplitter
 from llmcap_addon.wire.text import MAX_COUNT, JsonObject, mapping, parse_object, strings
 
 CITATION_TOKENS = 16
@@ -166,6 +166,44 @@ class ChatStreamMeter(SseMeter):
             _record(self.reading, chat_usage(delta.get("usage")))
         except ValueError as error:
             self.reading.usage, self.reading.final, self.reading.unreadable = None, False, str(error)
+
+
+class LineSplitter(SseSplitter):
+    """Cuts JSON lines instead of events: a line is one, with its line end."""
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        super().__init__(max_event_bytes)
+        self._kept = bytearray()
+        self._most = max_event_bytes
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Give the lines that these bytes complete; a longer one than the bound comes as it is, unread."""
+        if self.overflowed:
+            return [Event(data)]
+        self._kept += data
+        if b"\n" not in data and len(self._kept) <= self._most:
+            return []
+        *lines, rest = bytes(self._kept).split(b"\n")
+        self._kept = bytearray(rest)
+        events = [Event(line + b"\n", "", line.strip()) for line in lines]
+        if len(rest) > self._most:
+            self.overflowed = True
+            events.append(Event(rest))
+            self._kept.clear()
+        return events
+
+    def end(self) -> Event | None:
+        """Give a last line that lacks its end."""
+        rest, self._kept = bytes(self._kept), bytearray()
+        return Event(rest, "", rest.strip()) if rest else None
+
+
+class ChatLinesMeter(ChatStreamMeter):
+    """Reads the same events as JSON lines, which is how they come to a client that does not take an event stream."""
+
+    def __init__(self, count: CountTokens) -> None:
+        super().__init__(count)
+        self._splitter = LineSplitter()
 
 
 class ChatBodyMeter(BodyMeter):

@@ -70,6 +70,12 @@ PRICES = {
     "claude-haiku-4-5@regional": Price(
         input=1_100_000, cache_read=110_000, output=5_500_000, cache_write=1_375_000, cache_write_1h=2_200_000
     ),
+    "command-a-03-2025": Price(input=2_500_000, cache_read=2_500_000, output=10_000_000),
+    "embed-v4.0": Price(input=120_000, cache_read=120_000, output=0),
+    "rerank-v3.5": Price(input=2_000_000_000, cache_read=0, output=0),  # a search unit
+    "mistral-large-2512": Price(input=500_000, cache_read=50_000, output=1_500_000),
+    "openai/gpt-5-mini": Price(input=262_500, cache_read=26_250, output=2_100_000),  # an upstream dearer than listed
+    "sonar": Price(input=1_000_000, cache_read=1_000_000, output=1_000_000),
     "gemini-2.0-flash": Price(input=100_000, cache_read=25_000, output=400_000),
 }
 

@@ -12,8 +12,9 @@ from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Usage
 from llmcap_addon.wire.clients import client_name, refusal_status
 from llmcap_addon.wire.cohere import COHERE
+from llmcap_addon.wire.cohere_meter import ChatLinesMeter, LineSplitter
 from llmcap_addon.wire.dialect import Meter, Refusal, Request, ResponseHead, Target
-from tests.wire.corpus import feed_all
+from tests.wire.corpus import byte_by_byte, feed_all
 
 CHAT, EMBED, RERANK = COHERE
 REFUSAL = Refusal("spent", "LLMCap: the cap daily is spent", "daily", 10, 10)
@@ -182,8 +183,36 @@ def test_an_answer_without_billed_units_is_never_free(answer: bytes) -> None:
     assert failed.reading.failed
 
 
-@given(st.binary(max_size=300), st.booleans())
-def test_no_bytes_raise(data: bytes, streamed: bool) -> None:
+def test_json_lines_are_read_as_events_are() -> None:
+    """A client that does not take an event stream gets lines; by any split they come to the same, and can be cut."""
+    usage = {"billed_units": {"input_tokens": 3, "output_tokens": 4}}
+    events = (
+        {"type": "content-delta", "delta": {"message": {"content": {"text": "four"}}}},
+        {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": usage}},
+    )
+    data = b"".join(json.dumps(one).encode() + b"\n" for one in events)
+    for chunks in ([data], byte_by_byte(data), [data[:-1]]):
+        found = meter(chat(stream=True), kind="application/stream+json")
+        assert feed_all(found, chunks) == b"".join(chunks)
+        assert (found.reading.usage, found.reading.final, found.reading.counted_output_tokens) == (Usage(3, 4), True, 4)
+    found = meter(chat(stream=True), kind="application/stream+json")
+    assert found.feed(data[:10]) == b""
+    cut = json.loads(CHAT.cut(chat(), REFUSAL, found))
+    assert cut["delta"]["finish_reason"] == "ERROR"
+
+
+def test_an_endless_line_is_passed_and_not_kept() -> None:
+    """Memory stays bounded, and what can't be read is said to be so."""
+    found = ChatLinesMeter(len)
+    found._splitter = LineSplitter(100)
+    assert found.feed(b"a" * 101) == b"a" * 101
+    assert found.feed(b"b\n") == b"b\n"
+    assert found.reading.unreadable
+    assert CHAT.cut(chat(), REFUSAL, found).startswith(b"\n{")
+
+
+@given(st.binary(max_size=300), st.sampled_from(["text/event-stream", "application/stream+json", "application/json"]))
+def test_no_bytes_raise(data: bytes, kind: str) -> None:
     """Whatever comes passes unchanged, and nothing leaves the meter."""
-    found = meter(chat(stream=streamed), kind="text/event-stream" if streamed else "application/json")
+    found = meter(chat(stream=kind != "application/json"), kind=kind)
     assert feed_all(found, [data]) == data
