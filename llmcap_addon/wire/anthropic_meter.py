@@ -11,6 +11,7 @@ from dataclasses import replace
 from llmcap_addon.call import Call
 from llmcap_addon.usage import Reading, Terms
 from llmcap_addon.wire.anthropic_shares import UNBILLED_REFUSALS, UsageLedger
+from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.counts import name, word
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.meters import BodyMeter
@@ -67,6 +68,9 @@ class MessageReader:
                 return
             self.reading.usage = ledger.usage()
             self.reading.shares = ledger.shares(self.reading.terms, self._call.terms.speed)
+            billed = billed_amount(self._call.provider, usage)
+            if billed is not None:
+                self.reading.billed = billed  # OpenRouter's word; a later usage that is silent takes nothing back
         except ValueError as error:
             self._distrust(f"the usage is not valid ({error})")
             return

@@ -8,6 +8,7 @@ import pytest
 from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Reading, Share, Usage
+from llmcap_addon.wire.anthropic import MESSAGES
 from llmcap_addon.wire.dialect import Request, ResponseHead, Target
 from llmcap_addon.wire.openai_chat import CHAT
 from llmcap_addon.wire.openai_responses import RESPONSES
@@ -129,3 +130,15 @@ def test_what_another_model_may_answer_is_refused(fields: dict[str, Any]) -> Non
             Target("perplexity"),
             "",
         )
+
+
+@pytest.mark.parametrize("provider", ["openrouter", "anthropic"])
+def test_openrouters_word_counts_in_anthropics_dialect_too(provider: str) -> None:
+    """Where the usage of a message tells a cost; nobody else's does."""
+    call = make_call("anthropic.messages", provider, model="claude-haiku-4-5", streamed=False)
+    usage = {"input_tokens": 100, "output_tokens": 10, "cost": 0.0005, "is_byok": False}
+    message = {"type": "message", "model": "claude-haiku-4-5", "content": [], "stop_reason": "end_turn", "usage": usage}
+    meter = MESSAGES.meter(call, b"{}", ResponseHead(200, "application/json"), len)
+    feed_all(meter, [json.dumps(message).encode()])
+    assert (meter.reading.usage, meter.reading.final) == (Usage(100, 10), True)
+    assert meter.reading.billed == (500_000 if provider == "openrouter" else None)
