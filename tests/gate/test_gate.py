@@ -395,3 +395,17 @@ async def test_a_host_that_answers_streams_in_one_piece_is_reserved_whole(make_h
     assert not live.sliced
     assert live.reserved >= live.quote.amount(16_000)
     assert (await house.admitted(replace(call, host="api.openai.com"))).sliced
+
+
+async def test_what_a_provider_began_by_itself_is_posted_though_nothing_was_reserved(make_house: MakeHouse) -> None:
+    """Beyond the cap too: it is billed; marked, so that the row says why."""
+    house = make_house("0")
+    live = house.gate.unasked(replace(STREAM, model="gpt-4o"))
+    assert await house.standing() == (0, 0)
+    live.refuse(Refusal("unmetered", "LLMCap: stream cut", "", 0, 0, 0, None))
+    await live.finish(Reading(counted_output_tokens=10, model="gpt-4o"), "cut", 200)
+    [row] = await house.rows()
+    assert row.state == "posted"
+    assert {"unreserved", "cut", "estimated"} <= row.marks
+    assert row.cost >= 10 * 10_000
+    assert await house.standing() == (row.cost, 0)
