@@ -45,7 +45,8 @@ def connect() -> Iterator[Connect]:
 
 def ask(connection: ResponsesConnection, **fields: Any) -> None:
     """Send one `response.create`."""
-    connection.send({"type": "response.create", "model": "gpt-4o", "input": PROMPT, "max_output_tokens": 200, **fields})
+    given: Any = {"model": "gpt-4o", "input": PROMPT, "max_output_tokens": 200, **fields}
+    connection.send({**given, "type": "response.create"})
 
 
 def receive(connection: ResponsesConnection) -> Any:
@@ -113,7 +114,8 @@ def test_a_refused_request_is_told_so_and_the_connection_goes_on(
     assert refused.error.code == "llmcap_cap_spent"
     ask(connection)
     assert until_end(connection)[0].type == "response.completed"
-    connection.send({"type": "session.surprise"})  # type: ignore[typeddict-item]
+    surprise: Any = {"type": "session.surprise"}
+    connection.send(surprise)
     assert "session.surprise" in until_end(connection)[0].error.message
     rows = proxy.settled(3)
     assert sorted(row.state for row in rows) == ["posted", "refused", "refused"]
