@@ -2,9 +2,10 @@
 
 `tests/data/*/cases.json` holds them by name: `url`, `request` (the JSON body; {"$repeat": [text, n]} in it stands for
 a long text) or `form` (its fields; {"file": name} is a file beside the case), `headers` of the request, `hosts` (as
-`Place` has them), `response` (a file beside it), `status`, `response_headers`, `usage` (as `Usage` has it), `cost` in
-nano-dollars, `worked` (the arithmetic), `follows` (the document or SDK type), and `pair` for cases that must cost the
-same.
+`Place` has them), `response` (a file beside it), `status`, `response_headers`, `usage` (as `Usage` has it), `model` and
+`shares` (the models that the answer and its parts name), `cost` in nano-dollars, `worked` (the arithmetic), `follows`
+(the document or SDK type), `pair` for cases that must cost the same, and `shortened` where the prompt on record is not
+as long as the one that was billed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from llmcap_addon.call import Call
 from llmcap_addon.pricing.prices import Prices
 from llmcap_addon.usage import Reading, Usage
-from llmcap_addon.wire.dialect import Dialect, Meter, Request, ResponseHead, Target
+from llmcap_addon.wire.dialect import CountTokens, Dialect, Meter, Request, ResponseHead, Target
 from llmcap_addon.wire.dialects import DIALECTS
 from llmcap_addon.wire.hosts import Place
 from llmcap_addon.wire.routes import Route, classify
@@ -42,7 +43,7 @@ class Case:
     @property
     def data(self) -> bytes:
         """The response's body as it came."""
-        return (self.folder / self.raw["response"]).read_bytes()
+        return (self.folder / str(self.raw["response"])).read_bytes()
 
     @property
     def streamed(self) -> bool:
@@ -84,12 +85,13 @@ class Case:
             self.request, Target(self.route.provider, self.route.model, self.route.models, self.route.zone), ""
         )
 
-    def meter(self) -> Meter:
-        """Make the meter for the response."""
+    def meter(self, count: CountTokens | None = None) -> Meter:
+        """Make the meter for the response; it counts as the product does unless told otherwise."""
         kind = _TYPES.get(Path(self.raw["response"]).suffix, "application/json")
         told = {"content-type": kind, **self.raw.get("response_headers", {})}
         head = ResponseHead(self.raw.get("status", 200), told["content-type"], told)
-        return self.dialect.meter(self.call, self.request.body, head, lambda text: PRICES.count_output(self.call, text))
+        ours: CountTokens = lambda text: PRICES.count_output(self.call, text)  # noqa: E731
+        return self.dialect.meter(self.call, self.request.body, head, count or ours)
 
     def cost(self, reading: Reading) -> int:
         """Price a reading, as a settlement does."""
@@ -116,6 +118,11 @@ def _expanded(value: Any) -> Any:
             return text * times
         return {key: _expanded(member) for key, member in value.items()}
     return [_expanded(member) for member in value] if isinstance(value, list) else value
+
+
+def of(folder: str) -> list[Case]:
+    """Give the cases of one folder."""
+    return [case for case in CASES if case.folder.name == folder]
 
 
 CASES = [

@@ -12,23 +12,11 @@ from llmcap_addon.usage import Share, Terms, Usage
 from llmcap_addon.wire.anthropic import MESSAGES
 from llmcap_addon.wire.anthropic_shares import UsageLedger
 from llmcap_addon.wire.dialect import Meter, Request, ResponseHead, Target
+from tests.corpus.case import PRICES, Case, of
 from tests.wire.corpus import feed_all
-from tests.wire.provider_corpus import Case, cases, prices
 
-CASES = cases("anthropic")
-BY_NAME = {case.expected["answer"]: case for case in CASES}
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_every_answer_costs_what_was_worked_out(case: Case) -> None:
-    """Fed whole, byte by byte and encoded, usage, shares and cost are those worked out by hand."""
-    case.check_every_way()
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_truncated_anywhere(case: Case) -> None:
-    """Truncated at any byte an answer raises nothing and claims no wrong last word."""
-    case.check_truncated()
+CASES = of("anthropic")
+BY_NAME = {case.raw["response"]: case for case in CASES}
 
 
 def asked(**body: Any) -> Request:
@@ -75,8 +63,8 @@ class TestAlternatives:
         body["messages"][0]["content"] = "word " * 12_000
         body["system"] = [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
         call = MESSAGES.parse(asked(**body), Target("anthropic"), "")
-        quote = prices().quote(call)
-        assert quote.amount(quote.output_tokens) > case.expected["cost_nanousd"]
+        quote = PRICES.quote(call)
+        assert quote.amount(quote.output_tokens) > case.raw["cost"]
 
 
 class TestContainers:

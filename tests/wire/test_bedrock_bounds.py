@@ -12,9 +12,9 @@ from llmcap_addon.usage import Terms, Usage
 from llmcap_addon.wire.bedrock_converse import CONVERSE
 from llmcap_addon.wire.bedrock_invoke import INVOKE
 from llmcap_addon.wire.dialect import Request, Target
+from tests.corpus.case import PRICES
 from tests.fakes import bedrock
 from tests.fakes.answer import strings_in
-from tests.wire.provider_corpus import prices
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 NOVA = "us.amazon.nova-pro-v1:0"
@@ -54,11 +54,11 @@ def test_converse(
         body["serviceTier"] = {"type": asked}
     request = Request("POST", bedrock.HOST, "/model/m/converse", body=json.dumps(body).encode())
     call = CONVERSE.parse(request, Target("bedrock", model), "")
-    quote = prices().quote(call)
+    quote = PRICES.quote(call)
     inputs = sum(len(text.encode()) for text in strings_in([system, said])) + 200
     terms = Terms(applied if applied in (asked, "default") else "")
     for usage in billed(inputs, cached, ttl, quote.output_tokens):
-        assert prices().cost(call, usage, terms).amount <= quote.amount(quote.output_tokens)
+        assert PRICES.cost(call, usage, terms).amount <= quote.amount(quote.output_tokens)
     assert limit is None or quote.output_tokens == limit
 
 
@@ -74,6 +74,6 @@ def test_invoke(said: list[str], limit: int, latency: str, ttl: str, cached: flo
     headers = {"x-amzn-bedrock-performanceconfig-latency": latency} if latency else {}
     request = Request("POST", bedrock.HOST, "/model/m/invoke", {}, headers, json.dumps(body).encode())
     call = INVOKE.parse(request, Target("bedrock", CLAUDE), "")
-    quote = prices().quote(call)
+    quote = PRICES.quote(call)
     for usage in billed(sum(len(text.encode()) for text in said), cached, ttl, limit):
-        assert prices().cost(call, usage, Terms("", latency)).amount <= quote.amount(quote.output_tokens)
+        assert PRICES.cost(call, usage, Terms("", latency)).amount <= quote.amount(quote.output_tokens)

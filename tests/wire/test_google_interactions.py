@@ -15,8 +15,8 @@ from llmcap_addon.usage import Terms, Usage
 from llmcap_addon.wire.dialect import Meter, Refusal, Request, ResponseHead, Target
 from llmcap_addon.wire.google_interactions import INTERACTIONS, MAX_DEPTH
 from llmcap_addon.wire.routes import classify
+from tests.corpus.case import of
 from tests.wire.corpus import feed_all
-from tests.wire.provider_corpus import cases
 
 HOST = "generativelanguage.googleapis.com"
 
@@ -181,7 +181,7 @@ def test_errors_and_answers_that_come_later() -> None:
 def test_cut_and_refusal() -> None:
     """A stream ends in an error event with our message, a whole answer just breaks off; a refusal is Google's error."""
     refusal = Refusal("spent", "LLMCap: spent.")
-    [case] = [case for case in cases("google") if case.name == "interaction_stream.sse"]
+    [case] = [case for case in of("google") if case.raw["response"] == "interaction_stream.sse"]
     live = case.meter()
     shown = live.feed(case.data[:700])
     assert shown.endswith(b"\n\n")
