@@ -45,8 +45,8 @@ def connect() -> Iterator[Connect]:
 
 def ask(connection: ResponsesConnection, **fields: Any) -> None:
     """Send one `response.create`."""
-    given: Any = {"model": "gpt-4o", "input": PROMPT, "max_output_tokens": 200, **fields}
-    connection.send({**given, "type": "response.create"})
+    event: Any = {"type": "response.create", "model": "gpt-4o", "input": PROMPT, "max_output_tokens": 200, **fields}
+    connection.send(event)
 
 
 def receive(connection: ResponsesConnection) -> Any:
