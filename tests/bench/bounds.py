@@ -13,6 +13,8 @@ def measure() -> dict[str, Any]:
     """Give, for each dialect, the medians of bound ÷ what was billed: input tokens by bytes and by count, and money."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for case in CASES:
+        if case.raw.get("shortened"):
+            continue
         usage, row = case.usage, found[case.route.dialect_name]
         for rung, name in (("bytes", "input, by bytes"), ("counted", "input, counted")):
             quote = PRICES.quote(case.call, "bytes" if rung == "bytes" else "counted")
