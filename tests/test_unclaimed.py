@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcap_addon.report import Report, Totals, report_json
@@ -57,6 +57,7 @@ def test_a_shape_names_the_endpoint_and_no_id(path: str, shape: str) -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_every_path_has_a_bounded_shape_that_is_its_own(path: str) -> None:
     """Whatever comes, the shape is short, printable and stays what it is."""
     shape = path_shape(path)
@@ -107,7 +108,12 @@ def test_memory_and_file_are_bounded(tmp_path: Path) -> None:
     file = tmp_path / "x"
     unclaimed = Unclaimed(file, Clock())
     for number in range(MAX_PATHS + 100):
-        unclaimed.note(HOST, "POST", f"/{'a' * (1 + number % 19)}/{'b' * (1 + number // 19 % 19)}/v{number // 361}", forwarded=False)
+        unclaimed.note(
+            HOST,
+            "POST",
+            f"/{'a' * (1 + number % 19)}/{'b' * (1 + number // 19 % 19)}/v{number // 361}",
+            forwarded=False,
+        )
     assert len(unclaimed.seen()) == MAX_PATHS + 1
     assert sum(one.count for one in unclaimed.seen()) == MAX_PATHS + 100
     assert any(one.path == FURTHER for one in unclaimed.seen())
@@ -123,6 +129,7 @@ def test_memory_and_file_are_bounded(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=400))
+@settings(deadline=None)
 def test_a_damaged_file_is_read_as_far_as_it_goes(tmp_path_factory: pytest.TempPathFactory, garbage: bytes) -> None:
     """Lines that are none are left out; the good ones stay."""
     file = tmp_path_factory.mktemp("x") / "x"

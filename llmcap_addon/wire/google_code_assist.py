@@ -84,7 +84,7 @@ def _inner(body: JsonObject) -> JsonObject:
 
 
 def _unwrapped(data: bytes) -> bytes:
-    """Give what stands in the wrapper, and an error, which is in none, as it is. Raises ValueError for anything else."""
+    """Give what stands in the wrapper, and an error, which is in none, as it is. Raises ValueError otherwise."""
     payload = parse_object(data)
     if "error" in payload:
         return data

@@ -4,7 +4,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcap_addon.wire.billed import MAX_BILLED, billed_amount
@@ -67,6 +67,7 @@ def test_others_are_not_believed(provider: str) -> None:
 
 
 @given(st.decimals(min_value=0, max_value=1000, places=12))
+@settings(deadline=None)
 def test_never_below_what_was_said(cost: Decimal) -> None:
     """However many digits a cost has, it is rounded up once and by less than a nano-dollar."""
     number = float(cost)
@@ -78,6 +79,7 @@ def test_never_below_what_was_said(cost: Decimal) -> None:
     st.sampled_from(["openrouter", "xai", "perplexity", "x"]),
     st.dictionaries(st.sampled_from(KEYS), JSON | st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3)),
 )
+@settings(deadline=None)
 def test_nothing_raises_and_every_amount_is_within_bounds(provider: str, usage: Any) -> None:
     """Whatever stands in a usage."""
     amount = billed_amount(provider, usage)

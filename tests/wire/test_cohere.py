@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcap_addon.call import Call
@@ -212,6 +212,7 @@ def test_an_endless_line_is_passed_and_not_kept() -> None:
 
 
 @given(st.binary(max_size=300), st.sampled_from(["text/event-stream", "application/stream+json", "application/json"]))
+@settings(deadline=None)
 def test_no_bytes_raise(data: bytes, kind: str) -> None:
     """Whatever comes passes unchanged, and nothing leaves the meter."""
     found = meter(chat(stream=kind != "application/json"), kind=kind)
