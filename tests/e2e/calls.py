@@ -144,9 +144,7 @@ GENERATE_STREAM_ELSEWHERE = Kind("generate-stream-elsewhere", "gemini-2.5-flash"
 STREAMS = (CHAT_STREAM, RESPONSES_STREAM, MESSAGES_STREAM, GENERATE_STREAM)
 CUTTABLE = (CHAT_STREAM, RESPONSES_STREAM, MESSAGES_STREAM, GENERATE_STREAM_ELSEWHERE)
 """Google itself bills on when nobody listens any more: its streams are reserved whole, and not cut."""
-ELSEWHERE = (
-    'hosts: {llm.example.net: {api: google, provider: elsewhere}}, prices: {llm.example.net: {"gemini-*": {input: 0.3, output: 2.5}}}'
-)
+ELSEWHERE = 'hosts: {llm.example.net: {api: google, provider: elsewhere}}, prices: {llm.example.net: {"gemini-*": {input: 0.3, output: 2.5}}}'
 """For caps.yaml: the host that `GENERATE_STREAM_ELSEWHERE` calls."""
 WHOLE = (CHAT, RESPONSES, MESSAGES, GENERATE)
 ALL = (*WHOLE, *STREAMS, Kind("chat-stream-usage", "gpt-4o", True, _chat_usage_stream))

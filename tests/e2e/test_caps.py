@@ -324,7 +324,7 @@ def test_a_host_of_ones_own_is_capped(start_proxy: StartProxy, stand_in: StandIn
 
 def test_the_spend_is_still_there_after_a_restart(start_proxy: StartProxy, stand_in: StandIn) -> None:
     """After SIGTERM and a new start, the cap stands where it stood."""
-    proxy = start_proxy("{wait: 0s, shorten: never, caps: [{name: purse, limit: 0.015, per: ever}]}")
+    proxy = start_proxy("{wait: 0s, shorten: never, caps: [{name: purse, limit: 0.013, per: ever}]}")
     stand_in.default = Script(output_tokens=500)
     CHAT(proxy.sdks(), max_tokens=500)
     before = proxy.settled(1)

@@ -46,7 +46,7 @@ WHILE_STREAMING = (
     "llmcap_addon.proxy.translate:stream_through",
     "llmcap_addon.proxy.exchange:Exchange.begin",
     "llmcap_addon.proxy.exchange:Exchange._take",
-    "llmcap_addon.proxy.exchange:Exchange._obey",
+    "llmcap_addon.proxy.valve:Valve.let_through",
     "llmcap_addon.gate.live:LiveCall.observe",
     "llmcap_addon.wire.openai_chat:ChatStreamMeter.on_event",
     "llmcap_addon.pricing.prices:Prices.count_output",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from google.genai import types
 from google.oauth2.credentials import Credentials
 
 from llmcap_addon.budget.ledger import Row
+from tests.corpus.case import Case, of
 from tests.e2e.harness import AUDIT, Proxy
 from tests.fakes import directory, vertex
 from tests.fakes.answer import Answer, Piece
@@ -24,7 +24,6 @@ from tests.fakes.script import Record, Script
 from tests.fakes.sdks import KEY, SDKs
 from tests.fakes.server import ANTHROPIC_HOST, GOOGLE_HOST, HOSTS, StandIn
 
-DATA = Path(__file__).parent.parent / "data"
 PROMPT = "Say something."
 HI: Any = [{"role": "user", "content": PROMPT}]
 PROJECT = "a-project"
@@ -168,11 +167,11 @@ RECORDED = ["advisor.sse", "fallback_mid.sse", "fallback_before.json", "fallback
 
 
 @contextmanager
-def replayed(host: str, folder: str, name: str, until: bytes = b"") -> Iterator[dict[str, Any]]:
-    """Let a stand-in answer every POST by a recorded body, up to some bytes of it; gives what is expected of it."""
-    expected = json.loads((DATA / folder / f"{name.partition('.')[0]}.expected.json").read_text())
-    kind = "text/event-stream; charset=utf-8" if name.endswith(".sse") else "application/json"
-    data = (DATA / folder / name).read_bytes()
+def replayed(host: str, folder: str, name: str, until: bytes = b"") -> Iterator[Case]:
+    """Let a stand-in answer every POST by a recorded body, up to some bytes of it; gives the case it is of."""
+    [case] = [case for case in of(folder) if case.raw["response"] == name]
+    kind = "text/event-stream; charset=utf-8" if case.streamed else "application/json"
+    data = case.data
     answer = Answer(200, kind, [Piece(data.partition(until)[0] if until else data)])
 
     def replay(record: Record) -> directory.Endpoint | None:
@@ -181,7 +180,7 @@ def replayed(host: str, folder: str, name: str, until: bytes = b"") -> Iterator[
 
     directory.FINDERS.insert(0, replay)
     try:
-        yield expected
+        yield case
     finally:
         directory.FINDERS.remove(replay)
 
@@ -190,38 +189,38 @@ def replayed(host: str, folder: str, name: str, until: bytes = b"") -> Iterator[
 def test_further_models_of_anthropic(audit: Proxy, providers: StandIn, name: str) -> None:
     """What the beta SDK asks of several models is posted at the sum that was worked out by hand."""
     check = Check(audit, providers)
-    with replayed(ANTHROPIC_HOST, "anthropic", name) as expected:
-        body = {key: value for key, value in expected["request"]["body"].items() if key != "stream"}
+    with replayed(ANTHROPIC_HOST, "anthropic", name) as case:
+        body = {key: value for key, value in case.raw["request"].items() if key != "stream"}
         if name.endswith(".sse"):
             assert list(check.sdks.anthropic.beta.messages.create(**body, stream=True))
         else:
             assert check.sdks.anthropic.beta.messages.create(**body).usage.iterations
     [row] = audit.settled(1, check.seen)
-    assert (row.cost, row.marks) == (expected["cost_nanousd"], frozenset())
+    assert (row.cost, row.marks) == (case.raw["cost"], frozenset())
 
 
 @pytest.mark.parametrize("name", ["advisor.sse", "fallback_mid.sse"])
 def test_further_models_whose_bill_is_never_told(audit: Proxy, providers: StandIn, name: str) -> None:
     """A stream that ends after another model took over, without its usage, is posted from above for all of them."""
     check = Check(audit, providers)
-    with replayed(ANTHROPIC_HOST, "anthropic", name, until=b"event: message_delta") as expected:
-        body = {key: value for key, value in expected["request"]["body"].items() if key != "stream"}
+    with replayed(ANTHROPIC_HOST, "anthropic", name, until=b"event: message_delta") as case:
+        body = {key: value for key, value in case.raw["request"].items() if key != "stream"}
         assert list(check.sdks.anthropic.beta.messages.create(**body, stream=True))
     [row] = audit.settled(1, check.seen)
     assert "estimated" in row.marks
-    assert row.cost > expected["cost_nanousd"]
+    assert row.cost > case.raw["cost"]
 
 
 @pytest.mark.parametrize("name", ["interaction.json", "interaction_stream.sse"])
 def test_interactions(audit: Proxy, providers: StandIn, name: str) -> None:
     """What google-genai reads as an interaction is posted at the sum that was worked out by hand."""
     check = Check(audit, providers)
-    with replayed(GOOGLE_HOST, "google", name) as expected:
-        body = {key: value for key, value in expected["request"]["body"].items() if key != "stream"}
+    with replayed(GOOGLE_HOST, "google", name) as case:
+        body = {key: value for key, value in case.raw["request"].items() if key != "stream"}
         if name.endswith(".sse"):
             events = list(check.sdks.google.interactions.create(**body, stream=True))
             assert events[-1].event_type == "interaction.completed"
         else:
             assert check.sdks.google.interactions.create(**body).usage.total_output_tokens == 60
     [row] = audit.settled(1, check.seen)
-    assert (row.cost, row.marks) == (expected["cost_nanousd"], frozenset())
+    assert (row.cost, row.marks) == (case.raw["cost"], frozenset())
