@@ -7,7 +7,7 @@ asks afterwards. It keeps the bytes that outran their reservation until the ledg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 
 from llmcap_addon.activity import CallLine
 from llmcap_addon.gate import messages
@@ -188,3 +188,12 @@ class Exchange:
             except Exception as error:
                 self._on_trouble(f"internal error in a cut: {type(error).__name__}: {error}")
         self.aborts = not self._tail
+
+
+async def read_on(exchanges: Iterable[Exchange], timeout_s: float) -> None:
+    """Wait for the end of those answers that are billed even if nobody listens, at most so long."""
+    ends = [asyncio.ensure_future(one.ended.wait()) for one in exchanges if one.reads_on]
+    if ends:
+        _, late = await asyncio.wait(ends, timeout=timeout_s)
+        for waiting in late:
+            waiting.cancel()

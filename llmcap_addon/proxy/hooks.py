@@ -23,7 +23,7 @@ from llmcap_addon.gate import messages
 from llmcap_addon.gate.live import Ending, LiveCall
 from llmcap_addon.proxy import cutting, cutting_sockets, translate
 from llmcap_addon.proxy.display import Display
-from llmcap_addon.proxy.exchange import Exchange
+from llmcap_addon.proxy.exchange import Exchange, read_on
 from llmcap_addon.proxy.service import Service, Settings, Summary
 from llmcap_addon.proxy.socket_hooks import SocketHooks
 from llmcap_addon.view.lines import flow_comment, refused_comment
@@ -38,6 +38,8 @@ START_WAIT_S = 30.0
 NOT_STARTED = "refused, the proxy is still starting or could not start; try again"
 READ_ON_S = 600.0
 """An answer whose client has left is read on for so long; what has not ended then is posted at its bound."""
+READ_ON_AT_END_S = 10.0
+"""The same when the proxy ends: a tool that has gone must not keep its user waiting, and most answers are shorter."""
 TLS_HANDSHAKE = b"\x16"
 TLS_HEAD_BYTES = 3
 """What mitmproxy looks at to tell TLS, and then HTTP, from anything else: type and version of the first record."""
@@ -108,6 +110,11 @@ class Hooks:
 
     async def done(self) -> None:
         """Settle what is still live, and close the ledger."""
+        if self.service is not None and any(exchange.reads_on for exchange in self._exchanges.values()):
+            self.service.bulletin.notice(
+                f"waiting {READ_ON_AT_END_S:g} s at most for answers that are billed to their end"
+            )
+            await read_on(self._exchanges.values(), READ_ON_AT_END_S)
         for exchange in list(self._exchanges.values()):
             try:
                 await exchange.finish("shutdown")
@@ -347,12 +354,7 @@ class Hooks:
 
         mitmproxy closes it when this hook returns.
         """
-        left = [exchange for flow, exchange in self._exchanges.items() if flow.client_conn is client]
-        rest = [asyncio.ensure_future(exchange.ended.wait()) for exchange in left if exchange.reads_on]
-        if rest:
-            _, late = await asyncio.wait(rest, timeout=READ_ON_S)
-            for waiting in late:
-                waiting.cancel()
+        await read_on([one for flow, one in self._exchanges.items() if flow.client_conn is client], READ_ON_S)
 
     async def _finish(self, flow: http.HTTPFlow, ending: Ending, note: str) -> None:
         exchange = self._exchanges.pop(flow, None)

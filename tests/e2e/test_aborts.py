@@ -22,6 +22,7 @@ from tests.e2e.calls import (
     WHOLE,
     Kind,
 )
+from tests.e2e.conftest import StartProxy
 from tests.e2e.harness import Proxy
 from tests.fakes.script import Hold, Record, Script
 from tests.fakes.sdks import TIMEOUT_SECONDS, SDKs
@@ -89,6 +90,21 @@ def test_a_client_that_leaves_a_stream_that_is_billed_all_the_same(aborts: Abort
     assert record.generated_tokens == 400
     assert row.cost == record.cost_nanousd
     assert "estimated" not in row.marks
+
+
+def test_a_proxy_that_ends_waits_for_what_is_billed_all_the_same(start_proxy: StartProxy, stand_in: StandIn) -> None:
+    """A tool that ends, and its proxy with it, while an answer of Google's still runs: the bill is exact."""
+    proxy = start_proxy("{caps: [{name: purse, limit: 10, per: ever}]}")
+    stand_in.enqueue(Script(output_tokens=400, tokens_per_second=200))
+    sdks = proxy.sdks()
+    list(islice(GENERATE_STREAM.stream(sdks, max_tokens=16_000), 40))
+    sdks.close()
+    proxy.stop()
+    [row] = proxy.rows()
+    [record] = stand_in.seen_billable()
+    assert record.generated_tokens == 400
+    assert (row.state, row.cost) == ("posted", record.cost_nanousd)
+    assert "billed to their end" in proxy.log
 
 
 @both_protocols
