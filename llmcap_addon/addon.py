@@ -13,7 +13,7 @@ _PARENT = str(Path(__file__).resolve().parent.parent)
 if _PARENT not in sys.path:
     sys.path.insert(0, _PARENT)  # mitmproxy puts this file's folder on the path, not the one the package is in
 
-from mitmproxy import ctx  # noqa: E402
+from mitmproxy import ctx  # noqa: E402 (these four are found through the path above)
 from mitmproxy.addonmanager import Loader  # noqa: E402
 from mitmproxy.addons.save import Save  # noqa: E402
 

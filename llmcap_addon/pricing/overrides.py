@@ -62,7 +62,7 @@ class PriceOverride:
         return hash(tuple(day for day, _ in self.cards))
 
     @classmethod
-    def flat(cls, input: _Amount, output: _Amount, **others: _Amount) -> PriceOverride:  # noqa: A002
+    def flat(cls, input: _Amount, output: _Amount, **others: _Amount) -> PriceOverride:  # noqa: A002 (the field's name)
         """Make one that is a single row: fields of the table's rows, dollars."""
         row = {"input": Decimal(input), "output": Decimal(output)}
         row |= {name: Decimal(price) for name, price in others.items()}

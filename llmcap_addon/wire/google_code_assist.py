@@ -49,7 +49,7 @@ class CodeAssist:
         value["request"] = load_json(GENERATE.amend(call, encode_json(_inner(value)), max_output_tokens))
         return encode_json(value)
 
-    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:  # noqa: ARG002
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:  # noqa: ARG002 - the contract's
         """Make the meter for an answer."""
         if head.status >= 400:
             return FailedMeter()

@@ -17,12 +17,11 @@ from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Usage
 from llmcap_addon.wire.azure import error_meter
 from llmcap_addon.wire.counts import word
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
+from llmcap_addon.wire.dialect import CountTokens, Meter, Request, ResponseHead, Target
 from llmcap_addon.wire.media import media_from_data_url
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.multipart import MAX_FIELD_BYTES, Part, read_form, text_of
-from llmcap_addon.wire.openai_chat import CHAT
-from llmcap_addon.wire.openai_common import is_event_stream
+from llmcap_addon.wire.openai_common import OpenAIErrors, is_event_stream
 from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage, responses_usage
 from llmcap_addon.wire.sound import SLOWEST_BYTES_PER_SECOND, length_ms
 from llmcap_addon.wire.sse import Event, SseMeter
@@ -43,7 +42,7 @@ _ENDS = frozenset({"transcript.text.done", "transcription.done"})
 """OpenAI's and Mistral's names of the same."""
 
 
-class TranscriptionDialect:
+class TranscriptionDialect(OpenAIErrors):
     """`POST …/audio/transcriptions` and `…/audio/translations`."""
 
     name = "openai.transcription"
@@ -88,14 +87,6 @@ class TranscriptionDialect:
         if is_event_stream(head.content_type, streamed=call.streamed):
             return TranscriptionStreamMeter(call, count)
         return TranscriptionBodyMeter(call, count, is_json="json" in head.content_type.lower())
-
-    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
-        """Shape a refusal."""
-        return CHAT.refusal(call, request, refusal, status)
-
-    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
-        """End a stream with an error that the SDK raises, as a chat's."""
-        return CHAT.cut(call, refusal, meter)
 
 
 TRANSCRIPTION = TranscriptionDialect()

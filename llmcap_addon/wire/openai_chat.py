@@ -10,25 +10,21 @@ from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Reading
 from llmcap_addon.wire.azure import error_meter, takes_stream_options
 from llmcap_addon.wire.billed import billed_amount
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
+from llmcap_addon.wire.dialect import CountTokens, Meter, Request, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_ask import CHAT_LIMITS, ask, must_ask
 from llmcap_addon.wire.openai_common import (
     AUDIO_BYTES_PER_TOKEN,
+    OpenAIErrors,
     cache_write,
-    error_object,
     hides_reasoning,
-    inside_event,
     is_event_stream,
     list_of,
     model_name,
     output_strings,
-    provider_of,
-    refusal_response,
 )
 from llmcap_addon.wire.openai_input import add_content, add_message
 from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage, shares_of
-from llmcap_addon.wire.replies import event_bytes
 from llmcap_addon.wire.sse import Event, SseMeter
 from llmcap_addon.wire.text import (
     ContentBuilder,
@@ -55,7 +51,7 @@ MAX_TOOLS_RUN = 1000
 _CLIENT_TOOLS = frozenset({"function", "custom"})
 
 
-class ChatDialect:
+class ChatDialect(OpenAIErrors):
     """`POST …/chat/completions`."""
 
     name = "openai.chat"
@@ -102,17 +98,6 @@ class ChatDialect:
         if is_event_stream(head.content_type, streamed=call.streamed):
             return ChatStreamMeter(call, count, searches, drops_usage=call.editable and must_ask(call, body))
         return ChatBodyMeter(call, count, searches)
-
-    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
-        """Shape a refusal."""
-        return refusal_response(call.provider if call else provider_of(request), refusal, status)
-
-    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
-        """End a stream with an error that the SDK raises (`Stream.__stream__`: a chunk with a top-level error)."""
-        if not isinstance(meter, SseMeter):
-            return b""
-        error: JsonObject = {"error": error_object(call.provider, refusal, 402)}
-        return event_bytes(error, inside_event=inside_event(meter))
 
 
 CHAT = ChatDialect()

@@ -10,12 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
+from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import Meter, Refusal, Request, Response, Target
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage, responses_usage
-from llmcap_addon.wire.replies import error_code, error_type, json_response
+from llmcap_addon.wire.replies import error_code, error_type, event_bytes, json_response
 from llmcap_addon.wire.sse import SseMeter
 from llmcap_addon.wire.text import JsonObject, mapping, parse_json, string
 
@@ -243,11 +244,25 @@ def error_object(provider: str, refusal: Refusal, status: int) -> JsonObject:
     }
 
 
-def refusal_response(provider: str, refusal: Refusal, status: int) -> Response:
-    """Complete a refusal."""
-    return json_response(refusal, status, {"error": error_object(provider, refusal, status)})
+class OpenAIErrors:
+    """How a dialect of OpenAI's shape refuses and cuts."""
+
+    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
+        """Shape a refusal."""
+        provider = call.provider if call else _provider_of(request)
+        return json_response(refusal, status, {"error": error_object(provider, refusal, status)})
+
+    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
+        """End a stream with an error that the SDK raises (`Stream.__stream__`: a chunk with a top-level error).
+
+        Nothing can end half a body that is no stream of events: its connection breaks off.
+        """
+        if not isinstance(meter, SseMeter):
+            return b""
+        error: JsonObject = {"error": error_object(call.provider, refusal, 402)}
+        return event_bytes(error, inside_event=inside_event(meter))
 
 
-def provider_of(request: Request) -> str:
+def _provider_of(request: Request) -> str:
     """Name the provider whose error shape differs, from the host, for a request that could not be read."""
     return "openrouter" if request.host == "openrouter.ai" or request.host.endswith(".openrouter.ai") else ""

@@ -11,9 +11,9 @@ from dataclasses import replace
 from llmcap_addon.call import Call, Content
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.azure import error_meter
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
+from llmcap_addon.wire.dialect import CountTokens, Meter, Request, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
-from llmcap_addon.wire.openai_common import cache_write, list_of, model_name, provider_of, refusal_response
+from llmcap_addon.wire.openai_common import OpenAIErrors, cache_write, list_of, model_name
 from llmcap_addon.wire.openai_input import add_content, add_item
 from llmcap_addon.wire.openai_responses import RESPONSES
 from llmcap_addon.wire.openai_responses_meter import ResponsesBodyMeter
@@ -24,7 +24,7 @@ MAX_QUESTIONS = 400
 """`questions` in `decision_create_params`."""
 
 
-class CompactDialect:
+class CompactDialect(OpenAIErrors):
     """`POST …/responses/compact`: a response's input and usage; never streamed, without a limit of its own."""
 
     name = "openai.compact"
@@ -42,19 +42,11 @@ class CompactDialect:
         """Make the meter for a response, which names neither model nor tier."""
         return error_meter(call, head) if head.status >= 400 else ResponsesBodyMeter(count, call.provider)
 
-    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
-        """Shape a refusal."""
-        return refusal_response(call.provider if call else provider_of(request), refusal, status)
-
-    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
-        """Nothing can end half a JSON body; the connection breaks off."""
-        return b""
-
 
 COMPACT = CompactDialect()
 
 
-class DecisionsDialect:
+class DecisionsDialect(OpenAIErrors):
     """`POST …/decisions`: questions about an input, of which only what is read is billed."""
 
     name = "openai.decisions"
@@ -95,14 +87,6 @@ class DecisionsDialect:
     def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
         """Make the meter for a response."""
         return error_meter(call, head) if head.status >= 400 else DecisionMeter()
-
-    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
-        """Shape a refusal."""
-        return refusal_response(call.provider if call else provider_of(request), refusal, status)
-
-    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
-        """Nothing can end half a JSON body; the connection breaks off."""
-        return b""
 
 
 DECISIONS = DecisionsDialect()

@@ -8,10 +8,10 @@ from __future__ import annotations
 from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.azure import error_meter, takes_stream_options
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
+from llmcap_addon.wire.dialect import CountTokens, Meter, Request, ResponseHead, Target
 from llmcap_addon.wire.openai_ask import COMPLETION_LIMITS, ask, must_ask
-from llmcap_addon.wire.openai_chat import CHAT, ChatBodyMeter, ChatStreamMeter
-from llmcap_addon.wire.openai_common import cache_write, hides_reasoning, is_event_stream, model_name
+from llmcap_addon.wire.openai_chat import ChatBodyMeter, ChatStreamMeter
+from llmcap_addon.wire.openai_common import OpenAIErrors, cache_write, hides_reasoning, is_event_stream, model_name
 from llmcap_addon.wire.openai_input import add_texts
 from llmcap_addon.wire.text import ContentBuilder, JsonObject, boolean, load_json, positive_int, string
 
@@ -21,7 +21,7 @@ https://platform.openai.com/docs/api-reference/completions/create#completions-cr
 _HAVE_DEFAULT = frozenset({"openai", "azure"})
 
 
-class CompletionsDialect:
+class CompletionsDialect(OpenAIErrors):
     """`POST …/completions` and `…/fim/completions`."""
 
     name = "openai.completions"
@@ -69,14 +69,6 @@ class CompletionsDialect:
         if is_event_stream(head.content_type, streamed=call.streamed):
             return ChatStreamMeter(call, count, drops_usage=call.editable and must_ask(call, body))
         return ChatBodyMeter(call, count)
-
-    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
-        """Shape a refusal."""
-        return CHAT.refusal(call, request, refusal, status)
-
-    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
-        """End a stream as a chat's."""
-        return CHAT.cut(call, refusal, meter)
 
 
 COMPLETIONS = CompletionsDialect()

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from llmcap_addon.call import Call
 from llmcap_addon.wire.billed import billed_amount
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
+from llmcap_addon.wire.dialect import CountTokens, Meter, Request, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
-from llmcap_addon.wire.openai_common import ErrorMeter, model_name, provider_of, refusal_response
+from llmcap_addon.wire.openai_common import ErrorMeter, OpenAIErrors, model_name
 from llmcap_addon.wire.openai_input import add_texts
 from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage
 from llmcap_addon.wire.text import ContentBuilder, load_json, parse_object
 
 
-class EmbeddingsDialect:
+class EmbeddingsDialect(OpenAIErrors):
     """`POST …/embeddings`."""
 
     name = "openai.embeddings"
@@ -45,14 +45,6 @@ class EmbeddingsDialect:
     def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
         """Make the meter for a response."""
         return ErrorMeter(call.provider) if head.status >= 400 else EmbeddingsMeter(call.provider)
-
-    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
-        """Shape a refusal."""
-        return refusal_response(call.provider if call else provider_of(request), refusal, status)
-
-    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
-        """Nothing can end half a JSON body; the connection breaks off."""
-        return b""
 
 
 EMBEDDINGS = EmbeddingsDialect()

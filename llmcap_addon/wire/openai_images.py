@@ -15,11 +15,10 @@ from llmcap_addon.call import Alternative, Call, Media
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Usage
 from llmcap_addon.wire.azure import error_meter
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
+from llmcap_addon.wire.dialect import CountTokens, Meter, Request, ResponseHead, Target
 from llmcap_addon.wire.media import image_dimensions, media_from_data_url
 from llmcap_addon.wire.multipart import Part, read_form
-from llmcap_addon.wire.openai_chat import CHAT
-from llmcap_addon.wire.openai_common import is_event_stream
+from llmcap_addon.wire.openai_common import OpenAIErrors, is_event_stream
 from llmcap_addon.wire.openai_images_meter import ImagesBodyMeter, ImagesStreamMeter
 from llmcap_addon.wire.text import ContentBuilder, JsonObject, boolean, load_json, mapping, positive_int, string
 
@@ -51,7 +50,7 @@ https://platform.openai.com/docs/guides/image-generation#input-fidelity"""
 _IMAGES = frozenset({"image", "images", "mask", "markup"})
 
 
-class ImagesDialect:
+class ImagesDialect(OpenAIErrors):
     """`POST …/images/generations`, `…/edits` and `…/variations`."""
 
     name = "openai.images"
@@ -105,14 +104,6 @@ class ImagesDialect:
         if is_event_stream(head.content_type, streamed=call.streamed):
             return ImagesStreamMeter(call)
         return ImagesBodyMeter(call)
-
-    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
-        """Shape a refusal."""
-        return CHAT.refusal(call, request, refusal, status)
-
-    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
-        """End a stream of events with an error that the SDK raises, as a chat's."""
-        return CHAT.cut(call, refusal, meter)
 
 
 IMAGES = ImagesDialect()

@@ -6,9 +6,10 @@ from __future__ import annotations
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Reading, Usage
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
+from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, ResponseHead, Target
 from llmcap_addon.wire.openai_common import (
     ErrorMeter,
+    OpenAIErrors,
     cache_write,
     edit_members,
     error_object,
@@ -17,8 +18,6 @@ from llmcap_addon.wire.openai_common import (
     is_event_stream,
     list_of,
     model_name,
-    provider_of,
-    refusal_response,
 )
 from llmcap_addon.wire.openai_input import add_content, add_item
 from llmcap_addon.wire.openai_responses_meter import ResponsesBodyMeter, ResponsesStreamMeter
@@ -49,7 +48,7 @@ SEARCHES_PER_TURN = 4
 report two to three on average (community.openai.com, topic 1236954)."""
 
 
-class ResponsesDialect:
+class ResponsesDialect(OpenAIErrors):
     """`POST …/responses`."""
 
     name = "openai.responses"
@@ -122,10 +121,6 @@ class ResponsesDialect:
         if is_event_stream(head.content_type, streamed=call.streamed):
             return ResponsesStreamMeter(count, call.provider, self.remembers(call))
         return ResponsesBodyMeter(count, call.provider, self.remembers(call))
-
-    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
-        """Shape a refusal."""
-        return refusal_response(call.provider if call else provider_of(request), refusal, status)
 
     def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
         """End a stream with `response.failed`, which Codex stops at when the code is "invalid_prompt".

@@ -15,9 +15,8 @@ from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Reading, Usage
 from llmcap_addon.wire.azure import error_meter
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
-from llmcap_addon.wire.openai_chat import CHAT
-from llmcap_addon.wire.openai_common import is_event_stream, model_name
+from llmcap_addon.wire.dialect import CountTokens, Meter, Request, ResponseHead, Target
+from llmcap_addon.wire.openai_common import OpenAIErrors, is_event_stream, model_name
 from llmcap_addon.wire.openai_usage import record_bad_usage, record_usage, responses_usage
 from llmcap_addon.wire.sound import SLOWEST_BYTES_PER_SECOND, MpegLength
 from llmcap_addon.wire.sse import Event, SseMeter
@@ -36,7 +35,7 @@ SPARE_TOKENS = 256
 """For pauses at the beginning and the end."""
 
 
-class SpeechDialect:
+class SpeechDialect(OpenAIErrors):
     """`POST …/audio/speech`."""
 
     name = "openai.speech"
@@ -82,14 +81,6 @@ class SpeechDialect:
         if is_event_stream(head.content_type, streamed=call.streamed):
             return SpeechStreamMeter(call)
         return SpeechMeter(call, head.content_type)
-
-    def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:
-        """Shape a refusal."""
-        return CHAT.refusal(call, request, refusal, status)
-
-    def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
-        """End a stream of events with an error that the SDK raises; half a recording can only break off."""
-        return CHAT.cut(call, refusal, meter)
 
 
 SPEECH = SpeechDialect()
