@@ -257,6 +257,8 @@ class Gate:
         except StoreError as error:
             self._on_store_trouble(str(error))
             self._unsure.append((entry, refusal))
+        except Exception as error:  # what was refused stays refused, whatever `on_error` says
+            self._on_trouble(f"internal error: a refusal could not be written down: {type(error).__name__}: {error}")
 
     async def _write_refusal(self, entry: Entry, refusal: Refusal) -> None:
         await self.budget.record_refusal(entry, (refusal.cap,) if refusal.cap else (), refusal.kind)
@@ -265,18 +267,22 @@ class Gate:
 
     async def _write_down(self, live: LiveCall, ended: Settlement | Void) -> None:
         self.live.pop(live.entry.id, None)
-        if live.billing_told:
-            self._beyond_plan_until_ms[live.entry.host] = (
-                self._runtime.now_ms() + BEYOND_PLAN_MS if live.billing_told == API else 0
-            )
         try:
             await self._write(live, ended)
-        except StoreError as error:
-            self._on_store_trouble(str(error))
+        except Exception as error:
+            if isinstance(error, StoreError):
+                self._on_store_trouble(str(error))
+            else:
+                self._on_trouble(f"internal error: a call could not be written down: {type(error).__name__}: {error}")
             if len(self._unwritten) < MAX_UNWRITTEN:
                 self._unwritten.append((live, ended))
         finally:
             self._admission.wake()
+
+    def note_billing(self, call: Call, told: str) -> None:
+        """Take note, from an answer's head, how a plan's calls are paid: the next ones are counted so from the start."""
+        if told:
+            self._beyond_plan_until_ms[call.host] = self._runtime.now_ms() + BEYOND_PLAN_MS if told == API else 0
 
     async def _write(self, live: LiveCall, ended: Settlement | Void) -> None:
         if live.is_beyond_plan and isinstance(ended, Settlement):
@@ -302,9 +308,11 @@ class Gate:
                 await self._write(live, ended)
             except StoreError:
                 raise
-            except Exception as error:  # it must not keep the others waiting; it expires in full
+            except Exception as error:  # it must not keep the others waiting
                 self._on_trouble(f"internal error: a call could not be written down: {type(error).__name__}: {error}")
-            self._unwritten.popleft()
+                await self._write_bare(live, ended)
+            if self._unwritten and self._unwritten[0][0] is live:
+                self._unwritten.popleft()
             self._admission.wake()
         while self._unsure:
             entry, refusal = self._unsure[0]
@@ -315,6 +323,23 @@ class Gate:
                 await self._write_refusal(entry, refusal)
             if self._unsure and self._unsure[0][0] is entry:  # else it was pushed out meanwhile
                 self._unsure.popleft()
+
+    async def _write_bare(self, live: LiveCall, ended: Settlement | Void) -> None:
+        """Post what a call's row could not be written with, without its details: nothing but its money."""
+        if isinstance(ended, Settlement):
+            bare = Settlement(
+                cost=max(ended.cost, live.reserved),
+                usage=Usage(),
+                settled_at_ms=ended.settled_at_ms,
+                marks=frozenset({"estimated"}),
+                note="its details could not be written down",
+            )
+            try:
+                await self._write(live, bare)
+            except StoreError:
+                raise
+            except Exception as error:
+                self._on_trouble(f"internal error: a cost could not be written down: {type(error).__name__}: {error}")
 
     def _tell(self, line: CallLine) -> None:
         """Show a call; what fails in showing it is no reason to forget what it holds."""

@@ -54,6 +54,7 @@ class Exchange:
         self._failure = ""
         self.ended = asyncio.Event()
         """Set once it is settled."""
+        self._is_ending = False
 
     def begin(self, head: ResponseHead) -> bool:
         """Take the response's head; True when the client shall get the body decoded.
@@ -69,7 +70,8 @@ class Exchange:
         self._meter = self._dialect.meter(
             call, self._body, head, lambda text: self._gate.pricing.count_output(call, text)
         )
-        self._meter.reading.billing = billing_told(call.host, head.headers)
+        told = self._meter.reading.billing = billing_told(call.host, head.headers)
+        self._gate.note_billing(call, told)
         if call.streamed and status < 300 and isinstance(self._meter, BodyMeter):
             self._gate.note_whole(call)
         try:
@@ -121,7 +123,11 @@ class Exchange:
         self._valve.cut(messages.failure("internal", f"stream cut after an internal error ({type(error).__name__})"))
 
     async def finish(self, ending: Ending, note: str = "") -> CallLine | None:
-        """Settle; gives the call's last line, once."""
+        """Settle; gives the call's last line, once. A second call of it returns when the first has settled."""
+        if self._is_ending:
+            await self.ended.wait()
+            return None
+        self._is_ending = True
         if ending == "complete" and not self._valve.is_cut:
             try:
                 self._end_meter()

@@ -357,10 +357,13 @@ class Hooks:
         await read_on([one for flow, one in self._exchanges.items() if flow.client_conn is client], READ_ON_S)
 
     async def _finish(self, flow: http.HTTPFlow, ending: Ending, note: str) -> None:
-        exchange = self._exchanges.pop(flow, None)
+        exchange = self._exchanges.get(flow)
         if exchange is None:
             return
-        line = await exchange.finish(ending, note)
+        try:
+            line = await exchange.finish(ending, note)
+        finally:
+            self._exchanges.pop(flow, None)  # not before: the end of the proxy waits for those that are here
         if line is not None:
             flow.comment = flow_comment(line)
 

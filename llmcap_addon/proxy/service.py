@@ -139,6 +139,7 @@ class Service:
         """Write down what is left, sum up, and let the ledger go."""
         if self._ticker is not None:
             self._ticker.cancel()
+            await asyncio.wait([self._ticker])  # it may be writing down what is left, as is done below
         await self.write_unclaimed()
         balances: tuple[Balance, ...] = ()
         try:

@@ -91,16 +91,18 @@ class SocketHooks:
 
     async def end(self, flow: http.HTTPFlow) -> None:
         """Settle what was live when a connection ended."""
-        socket = self._sockets.pop(flow, None)
+        socket = self._sockets.get(flow)
         if socket is None:
             return
         closed_by_client = flow.websocket is not None and flow.websocket.closed_by_client
-        await socket.finish("client_gone" if closed_by_client else "upstream_gone")
+        try:
+            await socket.finish("client_gone" if closed_by_client else "upstream_gone")
+        finally:
+            self._sockets.pop(flow, None)  # not before: the end of the proxy waits for those that are here
 
     async def finish_all(self, ending: Ending) -> None:
         """Settle all that is live."""
-        while self._sockets:
-            _, socket = self._sockets.popitem()
+        for socket in list(self._sockets.values()):
             try:
                 await socket.finish(ending)
             except Exception as error:  # the next one must be settled all the same

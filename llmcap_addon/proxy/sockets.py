@@ -122,7 +122,8 @@ class Socket:
     def take_last(self) -> list[Frame]:
         """Give what the client shall still get when the provider has ended the connection: all that was held."""
         held = [Frame(True, piece) for one in self._answers.values() for piece in one.valve.end()]
-        return [frame for frame in self.take_frames() if frame.to_client] + held
+        self._is_over = True  # what waits for the provider is not sent any more
+        return self.take_frames() + held
 
     # ── from the client ──
 
@@ -263,7 +264,11 @@ class Socket:
     def _settle(self, told: Told) -> None:
         answer = self._answers.pop(told.number)
         ending: Ending = "never_sent" if told.unused else "complete"
-        task = asyncio.ensure_future(self._finish(answer, ending, told.status, told.unused))
+        self._end_answer(answer, ending, told.status, told.unused)
+
+    def _end_answer(self, answer: _Answer, ending: Ending, status: int, note: str) -> None:
+        """Settle in a task of its own: what fails in one must not keep the others from it."""
+        task = asyncio.ensure_future(self._finish(answer, ending, status, note))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
@@ -294,15 +299,19 @@ class Socket:
             how: Ending = "cut" if answer.valve.is_cut else ending if answer.sent else "never_sent"
             if self._failure and not answer.reading.final:
                 answer.reading.unreadable = answer.reading.unreadable or self._failure
-            await self._finish(answer, how, 200 if answer.begun else 0, "" if how == "cut" else note)
-        if self._settling:
+            self._end_answer(answer, how, 200 if answer.begun else 0, "" if how == "cut" else note)
+        if self._settling:  # those of another call of this too
             await asyncio.wait(self._settling)
         await self._idle.wait()
 
     async def _finish(self, answer: _Answer, ending: Ending, status: int, note: str) -> None:
-        line = await answer.live.finish(answer.reading, ending, status, note)
-        if line is not None:
-            self._on_line(line)
+        try:
+            line = await answer.live.finish(answer.reading, ending, status, note)
+            if line is not None:
+                self._on_line(line)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            self._service.bulletin.trouble(f"internal error at the end of a websocket's response: {what}")
 
     def _cut(self, number: int, refusal: Refusal) -> None:
         try:

@@ -162,8 +162,14 @@ def _limit(body: JsonObject, additional: JsonObject) -> int | None:
     return max([stated, *(limit for key in _LIMITS if (limit := positive_int(additional, key)) is not None)])
 
 
-def _add_block(value: object, content: ContentBuilder) -> None:
+MAX_DEPTH = 32
+"""Blocks inside each other; a tool's result holds one level, and nothing real is near this."""
+
+
+def _add_block(value: object, content: ContentBuilder, depth: int = 0) -> None:
     """Add one block by the member it has; what is neither text nor media counts as its JSON."""
+    if depth > MAX_DEPTH:
+        raise UnreadableRequest(f"its blocks stand inside each other more than {MAX_DEPTH} deep")
     if isinstance(value, str):  # Nova's own request allows a bare text
         content.blocks += 1
         content.add_text(value)
@@ -175,18 +181,18 @@ def _add_block(value: object, content: ContentBuilder) -> None:
         if isinstance(part, str):
             content.add_text(part)
         elif key in _MEDIA:
-            _add_media(_MEDIA[key], mapping(part), content)
+            _add_media(_MEDIA[key], mapping(part), content, depth)
         elif key == "toolResult":
             for inner in list_of(mapping(part), "content"):
-                _add_block(inner, content)
+                _add_block(inner, content, depth + 1)
             _add_rest(mapping(part), content, "content")
         elif key == "guardContent":
-            _add_block(part, content)
+            _add_block(part, content, depth + 1)
         else:
             content.add_json(part)
 
 
-def _add_media(kind: MediaKind, part: JsonObject, content: ContentBuilder) -> None:
+def _add_media(kind: MediaKind, part: JsonObject, content: ContentBuilder, depth: int) -> None:
     """Add an image, a document, a video or audio, whose source is its bytes, a place in S3, a text or blocks."""
     source = mapping(part.get("source"))
     data = source.get("bytes")
@@ -196,7 +202,7 @@ def _add_media(kind: MediaKind, part: JsonObject, content: ContentBuilder) -> No
         content.add_text(str(source["text"]))
     elif isinstance(source.get("content"), list):
         for inner in list_of(source, "content"):
-            _add_block(inner, content)
+            _add_block(inner, content, depth + 1)
     else:  # s3Location, or what we don't know
         content.opaque = True
     _add_rest(part, content, "source")

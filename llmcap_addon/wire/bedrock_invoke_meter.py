@@ -52,6 +52,7 @@ class InvokeReader:
         named = {key: answer[key] for key in _WRITTEN if key in answer}
         for text in output_strings(named or {key: answer[key] for key in answer if key not in _BESIDE}):
             self.reading.counted_output_tokens += max(1, self._count(text)) if text else 0
+            self._usage = None if text else self._usage  # what was told before further output is not its last word
         raw = answer.get("usage") or mapping(answer.get("metadata")).get("usage")
         told = isinstance(raw, dict) and self._take_usage(raw)
         self._input = _told(answer, self._input, "prompt_token_count", "inputTextTokenCount")

@@ -281,7 +281,9 @@ _OPENAI_FREE = re.compile(
 )
 """At OpenAI itself. The realtime ones only mint keys; what these open is a websocket or /realtime/calls."""
 _COMPATIBLE_FREE = re.compile(
-    r"/files(?:/.*)?|/messages/count_tokens|/responses/input_tokens|/keys(?:/.*)?|/auth/keys.*"
+    # (Z.ai bills by the page for what stands under /files/parser and /files/ocr)
+    r"/files(?:/(?!(?:parser|ocr)(?:/|$)).*)?|/messages/count_tokens|/responses/input_tokens|/keys(?:/.*)?"
+    r"|/auth/keys.*"
 )
 _ANTHROPIC_FREE = re.compile(
     r"/api/.*"  # what Claude Code sends beside its messages: /api/oauth, /api/event_logging, /api/claude_cli_feedback …
@@ -297,7 +299,13 @@ _COHERE_FREE = re.compile(r"/v\d+/(?:tokenize|detokenize|check-api-key|connector
 _BEDROCK_FREE = re.compile(
     r".*/model/.+/count-tokens|.*/messages/count_tokens|.*/responses/(?:input_tokens|[^/]+/cancel)"
 )
-_AZURE_LLM = re.compile(r"/(?:openai|anthropic|models|providers|api)(?:/.*)?", re.IGNORECASE)
+_AZURE_NO_LLM = re.compile(
+    r"/(?:speech|speechtotext|texttospeech|tts|cognitiveservices|vision|computervision|face|language|text|translator"
+    r"|translate|detect|formrecognizer|documentintelligence|documentmodels|contentsafety|contentmoderator|customvision"
+    r"|personalizer|anomalydetector|luis|qnamaker|sts|avatar|customvoice)(?:[/.].*)?",
+    re.IGNORECASE,
+)
+"""Azure's other services, which share a host name with its models."""
 
 
 def is_free(place: Place, host: str, path: str) -> bool:
@@ -313,16 +321,17 @@ def is_free(place: Place, host: str, path: str) -> bool:
         return bool(_BEDROCK_FREE.fullmatch(path))
     if place.provider == "openai":
         return bool(_OPENAI_FREE.fullmatch(endpoint))
-    if place.provider in _SITES and not f"{path}/".startswith(_SITES[place.provider]):
+    site = _SITES.get(place.provider, "")
+    if site and not place.custom and not f"{path}/".lower().startswith(site):
         return True  # the web site, which shares the API's host
     if place.api == "cohere":
         return bool(_COHERE_FREE.fullmatch(path))
     if place.api == "code-assist":
         return not _GENERATES.search(path)  # signing in, quotas, countTokens, settings
-    if place.provider == "github-copilot":
+    if place.provider == "github-copilot" and not place.custom:
         return not _COPILOT_BILLED.search(path)  # sessions, models, telemetry, tools of its own
     if host.endswith(".cognitiveservices.azure.com"):
-        return not _AZURE_LLM.fullmatch(path)  # speech, vision, translation: no LLM
+        return bool(_AZURE_NO_LLM.fullmatch(path))
     if place.provider == "azure" and _OPENAI_FREE.fullmatch(endpoint):
         return True
     return place.api == "openai" and place.metered and bool(_COMPATIBLE_FREE.fullmatch(endpoint))

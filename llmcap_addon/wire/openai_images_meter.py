@@ -88,6 +88,8 @@ class ImagesStreamMeter(SseMeter):
         super().__init__()
         self._wanted = call.choices
         self._completed = 0
+        self._told = 0
+        """Completed pictures whose usage was told; only the usages of all of them are the bill."""
 
     def on_event(self, event: Event) -> bool:
         """Read one event."""
@@ -98,7 +100,8 @@ class ImagesStreamMeter(SseMeter):
         if kind in _COMPLETED:
             self._completed += 1
             record_head(self.reading, payload)
-            take_usage(self.reading, payload, final=self._completed >= self._wanted)
+            self._told += payload.get("usage") is not None
+            take_usage(self.reading, payload, final=self._completed == self._told >= self._wanted)
         elif kind == "error" or payload.get("error"):
             self.reading.failed = True
         return True
@@ -112,6 +115,6 @@ class ImagesStreamMeter(SseMeter):
     def end(self) -> bytes:
         """Take the clean end: pictures that did not come by now were not made."""
         rest = super().end()
-        if self._completed and self.reading.usage is not None:
+        if self._completed and self._completed == self._told and self.reading.usage is not None:
             self.reading.final = True
         return rest

@@ -133,7 +133,7 @@ def _usage(
         output_tokens += reasoning  # it can't be a part of the total, so it stands beside it
     cache_read = _lenient(cached)
     if cache_read > input_tokens - cache_write:
-        cache_read = 0
+        input_tokens += cache_read  # as above
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from llmcap_addon.call import Call
 from llmcap_addon.wire.dialect import Request
-from llmcap_addon.wire.hosts import CHATGPT_HOST, CODE_ASSIST_HOST, COPILOT
+from llmcap_addon.wire.hosts import CHATGPT_HOST, CODE_ASSIST_HOST, COPILOT, place_of
 
 API, PLAN = "api", "plan"
 """Values of `Call.billing`."""
@@ -28,7 +28,8 @@ _OVERAGE = "anthropic-ratelimit-unified-overage-in-use"
 
 def with_plan(call: Call, request: Request) -> Call:
     """Say of a call how it is paid."""
-    if call.provider == COPILOT or request.host in (CHATGPT_HOST, CODE_ASSIST_HOST):
+    known = place_of(request.host, {})  # a host of the user's own is no plan, whatever provider it is said to be
+    if (known is not None and known.provider == COPILOT) or request.host in (CHATGPT_HOST, CODE_ASSIST_HOST):
         # ChatGPT's backend refuses a body with members that Codex does not send, such as a limit of the answer.
         return replace(call, billing=PLAN, editable=call.editable and request.host != CHATGPT_HOST)
     return replace(call, billing=PLAN) if _is_claude_code(request) else call

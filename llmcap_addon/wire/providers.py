@@ -9,12 +9,17 @@ from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.dialect import Request
 from llmcap_addon.wire.plans import with_plan
 
-BILL_AFTER_DISCONNECT = frozenset({"google", "vertex", "bedrock", "groq", "mistral", "openrouter", "perplexity"})
+BILL_AFTER_DISCONNECT = frozenset(
+    (
+        "google", "vertex", "bedrock", "groq", "mistral", "perplexity", "minimax", "huggingface", "sambanova",
+        "dashscope", "nebius", "openrouter", "opencode", "vercel",
+    )
+)  # fmt: skip
 """Who goes on generating, and bills the whole answer, when the client has left.
 
 Google says so of its own APIs (https://googleapis.github.io/js-genai/, `abortSignal`: the request is not cancelled in
 the service, usage is charged). Of the others OpenRouter says it (https://openrouter.ai/docs/api-reference/streaming,
-"stream cancellation"), and OpenRouter itself is as its upstream, which a request does not tell.
+"stream cancellation"), and a router (OpenRouter, OpenCode, Vercel) is as its upstream, which a request does not tell.
 """
 
 

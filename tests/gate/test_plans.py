@@ -26,6 +26,7 @@ def told(billing: str) -> Reading:
 
 async def ended(house: House, billing: str = "") -> None:
     live = await house.admitted(PLANNED)
+    house.gate.note_billing(live.call, billing)
     await live.finish(told(billing), "complete", 200)
 
 
@@ -78,6 +79,16 @@ async def test_what_is_billed_beyond_a_plan_is_posted_as_paid(make_house: MakeHo
     await live.finish(told("api"), "complete", 200)
     assert await house.standing() == (2 * COST, 0)
     assert len(await house.rows()) == 3
+
+
+async def test_the_head_of_an_answer_tells_before_its_end(make_house: MakeHouse) -> None:
+    """Calls that come while the first answer beyond a plan still runs count as paid; an older answer changes nothing."""
+    house = make_house("1")
+    older, live = await house.admitted(PLANNED), await house.admitted(PLANNED)
+    house.gate.note_billing(older.call, "plan")
+    house.gate.note_billing(live.call, "api")
+    await older.finish(told("plan"), "complete", 200)
+    assert (await house.admitted(PLANNED)).entry.billing == "api"
 
 
 async def test_a_plan_counts_again_once_an_answer_says_so_or_time_has_passed(make_house: MakeHouse) -> None:

@@ -79,6 +79,18 @@ async def test_the_client_gets_the_providers_bytes_however_they_are_split(drive:
     assert (row.cost, row.marks) == (price(10, 5), frozenset())
 
 
+async def test_a_second_end_waits_for_the_first(drive: Drive) -> None:
+    """The end of the proxy finds a call that is being settled: it must not close the ledger before it stands there."""
+    driven = await drive()
+    driven.begin()
+    driven.feed(tokens(3) + usage(10, 5) + DONE)
+    first = asyncio.create_task(driven.exchange.finish("complete"))
+    await asyncio.sleep(0)
+    assert await driven.exchange.finish("shutdown") is None
+    assert (await driven.row()).cost == price(10, 5)
+    assert await first is not None
+
+
 async def test_what_outruns_its_reservation_is_held_and_released_in_order(drive: Drive) -> None:
     """A held chunk goes out after its extension; one that comes later never overtakes it."""
     driven = await drive()

@@ -221,6 +221,14 @@ class TestParse:
         except UnreadableRequest:
             pass
 
+    def test_blocks_without_end(self) -> None:
+        """Blocks inside each other, deeper than anything real, are refused with a reason."""
+        block: dict[str, Any] = {"text": "x"}
+        for _ in range(500):
+            block = {"toolResult": {"toolUseId": "t", "content": [block]}}
+        with pytest.raises(UnreadableRequest, match="inside each other"):
+            parse(messages=[{"role": "user", "content": [block]}])
+
 
 class TestAmend:
     def test_limit(self) -> None:

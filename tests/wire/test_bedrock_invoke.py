@@ -357,3 +357,13 @@ class TestOthers:
         assert feed_all(found, [chunk(value)]) == chunk(value)
         whole = json.dumps(value).encode()
         assert feed_all(meter(model, body, "application/json"), [whole]) == whole
+
+    def test_a_usage_that_comes_before_the_output_is_not_the_last_word(self) -> None:
+        """What AWS counts at the end comes before a maker's usage that more output followed."""
+        read = meter("openai.gpt-oss-120b-1:0", {"messages": [], "max_tokens": 9_000})
+        early = {"choices": [{"delta": {"content": "a"}}], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}
+        read.feed(chunk(early))
+        read.feed(chunk({"choices": [{"delta": {"content": "and more"}}]}))
+        read.feed(chunk({"choices": [{"delta": {}}], **metrics(5, 4_000)}))
+        read.end()
+        assert read.reading.usage == Usage(5, 4_000)

@@ -391,10 +391,10 @@ def test_a_total_that_is_no_count_is_not_believed(key: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("usage", "believed"),
     [
-        ({"prompt_tokens_details": {"cached_tokens": 99}}, Usage(10, 5)),
+        ({"prompt_tokens_details": {"cached_tokens": 99}}, Usage(109, 5, cache_read_tokens=99)),
         ({"prompt_tokens_details": {"cached_tokens": -1}}, Usage(10, 5)),
         ({"prompt_tokens_details": {"cached_tokens": "4"}}, Usage(10, 5)),
-        ({"prompt_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 4}}, Usage(10, 5, cache_write_tokens=4)),
+        ({"prompt_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 4}}, Usage(18, 5, 8, 4)),
         ({"prompt_tokens_details": None, "completion_tokens_details": []}, Usage(10, 5)),
         ({"completion_tokens_details": {"reasoning_tokens": 7}}, Usage(10, 12, reasoning_tokens=7)),
         ({"total_tokens": 40}, Usage(10, 30)),
@@ -403,7 +403,7 @@ def test_a_total_that_is_no_count_is_not_believed(key: str, value: Any) -> None:
     ],
 )
 def test_a_part_that_is_not_sane_never_makes_a_call_cheaper(usage: dict[str, Any], believed: Usage) -> None:
-    """A bad discount is dropped, a reasoning count above the total stands beside it, a larger total wins, 0 stays 0."""
+    """A part above its total stands beside it, what is no count is dropped, a larger total wins, 0 stays 0."""
     raw = {"prompt_tokens": 10, "completion_tokens": 5} | usage
     assert body_reading({"choices": [], "usage": raw}).usage == believed
 

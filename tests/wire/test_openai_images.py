@@ -94,6 +94,18 @@ def test_models_without_a_usage_are_billed_by_the_picture() -> None:
     assert (meter.reading.usage, meter.reading.final) == (Usage(output_images=1), True)
 
 
+def test_pictures_whose_usage_is_missing_leave_the_bill_open() -> None:
+    """The sum of some pictures' usages is not the bill of all."""
+    usage = {"input_tokens": 10, "output_tokens": 100, "total_tokens": 110}
+    for told in ([None, usage], [usage, None]):
+        meter = IMAGES.meter(parse(n=2, stream=True), b"", ResponseHead(200, "text/event-stream"), one)
+        for said in told:
+            event = {"type": "image_generation.completed", **({"usage": said} if said else {})}
+            meter.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+        meter.end()
+        assert not meter.reading.final
+
+
 def test_a_stream_of_pictures_is_final_with_the_last() -> None:
     """Each completed one adds its usage."""
     meter = IMAGES.meter(parse(n=2, stream=True), b"", ResponseHead(200, "text/event-stream"), one)

@@ -44,3 +44,11 @@ def test_billed_to_the_end(provider: str) -> None:
     assert with_habits(make_call(provider=provider), PLAIN).bills_after_disconnect
     assert not with_habits(make_call(provider=provider, has_output=False), PLAIN).bills_after_disconnect
     assert not with_habits(make_call(), PLAIN).bills_after_disconnect
+
+
+@pytest.mark.parametrize(
+    "provider", ["google", "groq", "mistral", "minimax", "huggingface", "sambanova", "dashscope", "nebius"]
+)
+def test_who_is_said_to_bill_to_the_end(provider: str) -> None:
+    """Those that Google's and OpenRouter's documents name."""
+    assert provider in BILL_AFTER_DISCONNECT

@@ -401,3 +401,33 @@ def test_no_path_raises_and_every_route_can_be_refused(path: str, host: str) -> 
     """Each route but a foreign one names a dialect that exists."""
     found = classify(Request("POST", host, path), {})
     assert found.kind == "foreign" or found.dialect_name in DIALECTS
+
+
+@pytest.mark.parametrize(
+    ("api", "provider", "path"),
+    [
+        ("openai", "openrouter", "/v1/audio/speech"),
+        ("openai", "openrouter", "/openrouter/api/v1/rerank"),
+        ("openai", "opencode", "/v1beta/models/g:generateContent"),
+        ("openai", "github-copilot", "/v1/rerank"),
+    ],
+)
+def test_a_host_of_the_users_own_has_no_web_site(api: str, provider: str, path: str) -> None:
+    """What is free at a provider's own host, which is its web site too, is not free behind another name."""
+    places = {"gw.example": Place(api, provider, custom=True)}
+    assert classify(Request("POST", "gw.example", path), places).kind == "unmetered"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "openrouter.ai/API/v1/audio/speech",
+        "r.cognitiveservices.azure.com/mai/v1/images/generations",
+        "r.cognitiveservices.azure.com/contentunderstanding/analyzers/a:analyze",
+        "open.bigmodel.cn/api/paas/v4/files/parser/sync",
+        "open.bigmodel.cn/api/paas/v4/files/ocr",
+    ],
+)
+def test_what_only_looks_free_is_unmetered(target: str) -> None:
+    """Paid services that stand among free ones."""
+    assert route(target).kind == "unmetered"

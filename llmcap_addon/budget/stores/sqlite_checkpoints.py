@@ -102,8 +102,9 @@ class Checkpoints:
 
     def _queue(self) -> None:
         if not self._is_queued and not self._is_shut:
-            self._is_queued, self._commits = True, 0
-            self._thread.submit(self._checkpoint)
+            with suppress(RuntimeError):  # the system gives no thread: what was committed stands, and it is tried again
+                self._thread.submit(self._checkpoint)
+                self._is_queued, self._commits = True, 0
 
     def _stop(self) -> None:
         self._free_by_s = time.monotonic() + _PATIENCE_S

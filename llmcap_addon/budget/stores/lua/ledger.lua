@@ -224,8 +224,10 @@ local function make_balance(charge)
     redis.call('HINCRBY', KEYS[1], 'live:' .. charge.run, added)
     redis.call('SADD', BASE .. 'seen:' .. charge.period_id, charge.id)
     for _, id in ipairs(open) do
-        -- (a balance that was lost stands in its rows already)
-        if not string.find(redis.call('GET', BASE .. 'charged:' .. id) or '', charge.id, 1, true) then
+        -- (A balance that was lost stands in its rows already. A row whose list was lost keeps none: begun anew with this
+        -- balance alone it would be settled past all others.)
+        local written = redis.call('GET', BASE .. 'charged:' .. id)
+        if written and not string.find(written, charge.id, 1, true) then
             redis.call('APPEND', BASE .. 'charged:' .. id, ' ' .. charge.id)
             local caps = read_caps(BASE .. 'row:' .. id)
             caps[#caps + 1] = charge.cap
