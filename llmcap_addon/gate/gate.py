@@ -280,7 +280,7 @@ class Gate:
             self._admission.wake()
 
     def note_billing(self, call: Call, told: str) -> None:
-        """Take note, from an answer's head, how a plan's calls are paid: the next ones are counted so from the start."""
+        """Note, from an answer's head, how a plan's calls are paid: the next ones are counted so from the start."""
         if told:
             self._beyond_plan_until_ms[call.host] = self._runtime.now_ms() + BEYOND_PLAN_MS if told == API else 0
 
