@@ -34,7 +34,7 @@ def test_a_compaction_reads_like_a_response_and_has_no_limit() -> None:
         False,
     )
     assert call.content.texts == ("Short.", "Hi")
-    assert compact(previous_response_id="resp_1").content.opaque
+    assert compact(previous_response_id="resp_that_nobody_saw").content.opaque
     assert COMPACT.amend(call, b"{}", 5) == b"{}"
 
 

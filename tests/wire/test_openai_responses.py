@@ -124,7 +124,7 @@ def test_items_are_walked() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"previous_response_id": "resp_1"},
+        {"previous_response_id": "resp_that_nobody_saw"},
         {"conversation": "conv_1"},
         {"prompt": {"id": "pmpt_1"}},
         {"input": [{"type": "item_reference", "id": "msg_1"}]},
