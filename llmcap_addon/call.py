@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llmcap_addon.money import Nanousd
 from llmcap_addon.usage import NO_TERMS, NO_USAGE, Terms, Usage
 
 DEFAULT_SERVER_TURNS = 8
@@ -105,6 +106,12 @@ class Call:
     """True when the answer's usage counts image tokens apart, so that none told means none; otherwise all input of a
     call with pictures is priced as pictures where those are dearer."""
     terms: Terms = NO_TERMS
+    parts: tuple[Call, ...] = field(default=(), repr=False)
+    """The requests of a batch: what it may cost is the sum of what they may, and its own content is not read."""
+    stored: str = ""
+    """The provider's id of a file whose requests it runs (a batch); what they may cost was noted when it passed."""
+    stored_bound: Nanousd | None = None
+    """What the requests of `stored` may cost together, once that was looked up."""
     bills_after_disconnect: bool = False
     """True when the provider bills the whole answer even if nobody listens any more."""
     editable: bool = True

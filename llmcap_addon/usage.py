@@ -148,5 +148,8 @@ class Reading:
     """True when the response is, or ended with, the provider's own error."""
     billing: str = ""
     """How the response says it is paid ("api", "plan"); empty where it does not say."""
+    job: str = ""
+    """The provider's id of work that goes on after this answer (a background response, a batch); its bill comes with
+    the answer to a later request. Empty for a call whose own answer is its bill."""
     unreadable: str = ""
     """Why the body could not be understood; empty while it could. Such a call is never settled below its bound."""
