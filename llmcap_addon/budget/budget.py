@@ -58,6 +58,18 @@ class Budget:
         """Release a call that was not billed, as `Store.void`."""
         return await self.store.void(entry_id, settled_at_ms, status, note)
 
+    async def defer(self, entry_id: str, until_ms: int) -> bool:
+        """Keep a call reserved whose bill comes later, as `Store.defer`."""
+        return await self.store.defer(entry_id, until_ms)
+
+    async def remember(self, key: str, value: str, until_ms: int) -> None:
+        """Keep a note, as `Store.remember`."""
+        await self.store.remember(key, value, until_ms)
+
+    async def recall(self, key: str, now_ms: int) -> str | None:
+        """Read a note, as `Store.recall`."""
+        return await self.store.recall(key, now_ms)
+
     async def post_unreserved(self, entry: Entry, labels: Mapping[str, str], settlement: Settlement) -> bool:
         """Post a call that went out without a reservation, as `Store.post`."""
         return await self.store.post(self._own(entry), self.charges(labels, entry.started_at_ms), settlement)

@@ -2,17 +2,21 @@
 
 A call's money moves in two phases. `reserve` sets its bound aside (pending) or refuses; `extend` sets more aside while
 a stream runs; then exactly one of `settle` (post what it cost, release the rest), `void` (nothing was billed) or
-`expire` (its process died: post all that was reserved) ends it. The reserve step may refuse, the settle step never.
+`expire` (nobody will settle it any more: post all that was reserved) ends it. The reserve step may refuse, the settle
+step never. Where the bill comes with the answer to a later request, perhaps through another process, `defer` takes the
+reservation from its process first, and what is needed to settle it then is kept by `remember`.
 
-    state     reserve   extend    settle   void     expire   post
-    –         pending   0         no-op    no-op    –        posted
-    pending   as it is  pending   posted   voided   posted   posted (as settle)
-    posted    error     0         no-op    no-op    no-op    no-op
-    voided    error     0         no-op    no-op    no-op    no-op
-    expired   error     0         posted   no-op    no-op    posted (as settle)
+    state     reserve   extend    settle   void     defer     expire   post
+    –         pending   0         no-op    no-op    no-op     –        posted
+    pending   as it is  pending   posted   voided   deferred  posted   posted (as settle)
+    deferred  as it is  deferred  posted   voided   deferred  posted   posted (as settle)
+    posted    error     0         no-op    no-op    no-op     no-op    no-op
+    voided    error     0         no-op    no-op    no-op     no-op    no-op
+    expired   error     0         posted   no-op    no-op     no-op    posted (as settle)
     refused   (a row of its own, written by `record_refusal`; it never held money)
 
-"expired" is read back as posted; a settlement that comes after all corrects it upwards, never downwards.
+"pending" expires with its process, "deferred" at the time that was set, whoever lives or dies. "deferred" is read back
+as pending, "expired" as posted; a settlement that comes after all corrects it upwards, never downwards.
 
 What must hold after every operation, in every store: for each balance `posted + pending ≤ limit` at each admission and
 extension that was asked with its charge, and posted and pending equal the sums over all the ledger's rows that match it
@@ -36,6 +40,12 @@ HEARTBEAT_MS = 10_000
 """How often to call `heartbeat`: two may be missed."""
 MAX_AMOUNT = 2**53 - 1
 """The most one amount may be, $9 million: what every store (Redis' Lua has doubles) counts exactly."""
+MAX_NOTE_BYTES = 4_096
+"""The most one note may be, its key included: it names a call and what it costs, in about 500 bytes."""
+MAX_NOTES = 50_000
+"""Notes kept, at each heartbeat; beyond these the ones that end soonest are dropped. Both bounds together are 200 MB at
+the very most, in practice 25. Who has lost its note stays reserved until it expires: too much is counted, not too
+little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +108,11 @@ class Entry:
     """"api" for what is paid by the token, "plan" for a subscription's traffic, whose cost is notional."""
 
 
-MARKS = ("estimated", "cut", "overrun", "assumed", "shortened", "expired", "failed", "unreserved", "billed")
+MARKS = ("estimated", "cut", "overrun", "assumed", "shortened", "expired", "failed", "unreserved", "billed", "deferred")
 """What a row may be marked with: counted by us from above, cut at the cap, cost more than was reserved, priced with
-an assumed card, sent with a lowered answer limit, posted in full for a process that died, ended in the provider's
-error, sent or carried on without a reservation because the store failed and `on_error: allow` is set, or priced by the
-provider itself, which said what it billed."""
+an assumed card, sent with a lowered answer limit, posted in full because nobody could settle it any more, ended in the
+provider's error, sent or carried on without a reservation because the store failed and `on_error: allow` is set, priced
+by the provider itself, which said what it billed, or still to be billed, with the answer to a later request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +213,24 @@ class Store(Protocol):
         """Release all: nothing was billed. False if it had ended before."""
         ...
 
+    async def defer(self, entry_id: str, until_ms: int) -> bool:
+        """Keep a pending call reserved until a time, whatever becomes of its process; False if it is not pending.
+
+        Its row is marked "deferred" until it is settled or voided, which any process may do. At its time it expires.
+        """
+        ...
+
+    async def remember(self, key: str, value: str, until_ms: int) -> None:
+        """Keep a note until a time, for all processes; one of that key is replaced. No prompt, no completion, no key.
+
+        Raises ValueError above `MAX_NOTE_BYTES`. There are `MAX_NOTES` at most: a note may be gone before its time.
+        """
+        ...
+
+    async def recall(self, key: str, now_ms: int) -> str | None:
+        """Read a note; None when there is none, or its time has passed."""
+        ...
+
     async def record_refusal(self, entry: Entry, caps: Sequence[str], note: str) -> None:
         """Write the row of a call that was not forwarded; nothing changes when there is a row of that id."""
         ...
@@ -220,12 +248,13 @@ class Store(Protocol):
         ...
 
     async def heartbeat(self, now_ms: int) -> int:
-        """Renew this process's lease and expire the reservations of dead processes; gives how many reservations.
+        """Renew this process's lease, and expire what dead processes hold and what was deferred until now.
 
-        Dead is whose lease is over, or at once where the store can see it.
+        Gives how many reservations expired. Dead is whose lease is over, or at once where the store can see it. Notes
+        whose time has passed are dropped.
         """
         ...
 
     async def close(self) -> None:
-        """Give up the lease and all handles; reservations still pending expire, for nobody can settle them now."""
+        """Give up the lease and all handles; what is pending expires, for nobody can settle it now, unless deferred."""
         ...

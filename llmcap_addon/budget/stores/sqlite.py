@@ -19,6 +19,7 @@ from llmcap_addon.budget.stores.sqlite_checkpoints import Checkpoints
 from llmcap_addon.budget.stores.sqlite_lane import Lane
 from llmcap_addon.budget.stores.sqlite_open import create, explain
 from llmcap_addon.budget.stores.sqlite_tables import Tables
+from llmcap_addon.budget.stores.text import check_note
 from llmcap_addon.errors import StoreError
 from llmcap_addon.money import Nanousd
 
@@ -86,6 +87,19 @@ class SqliteStore:
         """Release a call that was not billed."""
         return await _wait(self._writer.submit(lambda tables: tables.void(entry_id, settled_at_ms, status, note)))
 
+    async def defer(self, entry_id: str, until_ms: int) -> bool:
+        """Keep a call reserved until a time, whatever becomes of this process."""
+        return await _wait(self._writer.submit(lambda tables: tables.defer(entry_id, until_ms)))
+
+    async def remember(self, key: str, value: str, until_ms: int) -> None:
+        """Keep a note."""
+        check_note(key, value)
+        await _wait(self._writer.submit(lambda tables: tables.notes.remember(key, value, until_ms)))
+
+    async def recall(self, key: str, now_ms: int) -> str | None:
+        """Read a note."""
+        return await _wait(self._reader.submit(lambda tables: tables.notes.recall(key, now_ms)))
+
     async def record_refusal(self, entry: Entry, caps: Sequence[str], note: str) -> None:
         """Write the row of a call that was not forwarded."""
         await self._admit(lambda tables: tables.record_refusal(entry, caps, note))
@@ -103,7 +117,7 @@ class SqliteStore:
         return await _wait(self._reader.submit(lambda tables: tables.rows(since_ms, limit)))
 
     async def heartbeat(self, now_ms: int) -> int:
-        """Renew the lease, and expire what dead processes hold."""
+        """Renew the lease, and expire what dead processes hold and what is due."""
         expired = await _wait(self._writer.submit(lambda tables: tables.heartbeat(now_ms)))
         self._checkpoints.soon()
         for entry_id in tuple(self._given_up):

@@ -14,7 +14,7 @@ from llmcap_addon.budget.stores.text import GOES_ON
 from llmcap_addon.errors import StoreError
 from llmcap_addon.keep import keep_file, keep_folder
 
-MIGRATIONS = ("schema_1.sql", "schema_2.sql", "schema_3.sql")
+MIGRATIONS = ("schema_1.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql")
 """The scripts that make each schema version from the one before; version 0 is an empty file."""
 _NEWEST = str(len(MIGRATIONS))
 BUSY_S = 2.0

@@ -24,11 +24,14 @@ from llmcap_addon.budget.ledger import (
 from llmcap_addon.budget.stores.owners import Owner
 from llmcap_addon.budget.stores.sqlite_balances import Balances
 from llmcap_addon.budget.stores.sqlite_live import ROW_LABELS, Labels
+from llmcap_addon.budget.stores.sqlite_notes import Notes
 from llmcap_addon.budget.stores.sqlite_sums import add_spent
 from llmcap_addon.budget.stores.text import text
 from llmcap_addon.money import Nanousd
 from llmcap_addon.usage import Usage
 
+_NOBODY = ""
+"""The owner of what was deferred; every other name is longer, and sorts after it."""
 _COUNTS = tuple(field.name for field in fields(Usage))
 _ROW_TO_END = "SELECT state, seq, reserved, cost, marks, charges FROM ledger WHERE id = ?"
 _ROW_TO_EXTEND = (
@@ -39,6 +42,7 @@ _INSERT = (
     " streamed, reserved, cost, usage, marks, status, response_model, note, charges, caps)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '{}', ?, 0, '', ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
+_TO_EXPIRE = "SELECT seq, reserved, marks, charges FROM ledger WHERE state = 'pending'"
 _END = (
     "UPDATE ledger SET state = ?, settled_at_ms = ?, reserved = 0, cost = ?, usage = ?, marks = ?, status = ?,"
     " response_model = ?, note = ? WHERE seq = ?"
@@ -50,6 +54,7 @@ class Tables:
 
     def __init__(self, connection: sqlite3.Connection, owner: Owner) -> None:
         self.balances = Balances(connection)
+        self.notes = Notes(connection)
         self._sql = connection.execute
         self._owner = owner
 
@@ -99,7 +104,7 @@ class Tables:
             return False
         state, seq, reserved, posted, words, ids = row
         cost = min(settlement.cost, MAX_AMOUNT)
-        marks = {*words.split(), *settlement.marks}
+        marks = {*words.split(), *settlement.marks} - {"deferred"}
         if state == "expired":
             if cost <= posted:
                 return False
@@ -119,7 +124,17 @@ class Tables:
         _, seq, reserved, _, words, ids = row
         self.balances.move(ids, pending=-reserved)
         nothing = Settlement(cost=0, usage=Usage(), settled_at_ms=settled_at_ms, status=status, note=note)
-        self._end(seq, "voided", nothing, 0, words.split())
+        self._end(seq, "voided", nothing, 0, {*words.split()} - {"deferred"})
+        return True
+
+    def defer(self, entry_id: str, until_ms: int) -> bool:
+        """Pending → deferred: nobody's, until its time."""
+        row = self._sql("SELECT state, seq, marks FROM ledger WHERE id = ?", (entry_id,)).fetchone()
+        if row is None or row[0] != "pending":
+            return False
+        _, seq, words = row
+        marks = " ".join(sorted({*words.split(), "deferred"}))
+        self._sql("UPDATE ledger SET owner = ?, due_ms = ?, marks = ? WHERE seq = ?", (_NOBODY, until_ms, marks, seq))
         return True
 
     def post(self, entry: Entry, charges: Sequence[Charge], settlement: Settlement) -> bool:
@@ -137,27 +152,25 @@ class Tables:
 
     def expire(self, owner: str, now_ms: int) -> int:
         """Pending → expired for all that an owner holds, and the end of its lease; gives how many reservations."""
-        pending = self._sql(
-            "SELECT seq, reserved, marks, charges FROM ledger WHERE state = 'pending' AND owner = ?", (owner,)
-        ).fetchall()
-        for seq, reserved, words, ids in pending:
-            self.balances.move(ids, posted=reserved, pending=-reserved)
-            ended = Settlement(reserved, Usage(), now_ms, note="its process ended before it was settled")
-            self._end(seq, "expired", ended, reserved, {*words.split(), "expired", "estimated"})
-            add_spent(self._sql, seq, reserved)
+        held = self._sql(f"{_TO_EXPIRE} AND owner = ?", (owner,)).fetchall()
         self._sql("DELETE FROM process WHERE owner = ?", (owner,))
-        return len(pending)
+        return self._expire(held, now_ms, "its process ended before it was settled")
 
     def heartbeat(self, now_ms: int) -> int:
-        """Renew this owner's lease and expire what dead owners hold."""
+        """Renew this owner's lease, expire what dead owners hold and what is due, and drop old notes."""
         mine = self._owner.name
         self._sql("INSERT OR REPLACE INTO process VALUES (?, ?)", (mine, now_ms + LEASE_MS))
         others = self._sql("SELECT owner, lease_until_ms FROM process WHERE owner <> ?", (mine,)).fetchall()
         dead = [owner for owner, until_ms in others if self._owner.is_dead(owner, until_ms <= now_ms)]
         orphans = self._sql(
-            "SELECT DISTINCT owner FROM ledger WHERE state = 'pending' AND owner NOT IN (SELECT owner FROM process)"
+            "SELECT DISTINCT owner FROM ledger WHERE state = 'pending' AND owner > ?"
+            " AND owner NOT IN (SELECT owner FROM process)",
+            (_NOBODY,),
         ).fetchall()
-        return sum(self.expire(owner, now_ms) for owner in [*dead, *(owner for (owner,) in orphans)])
+        expired = sum(self.expire(owner, now_ms) for owner in [*dead, *(owner for (owner,) in orphans)])
+        due = self._sql(f"{_TO_EXPIRE} AND due_ms <= ?", (now_ms,)).fetchall()
+        self.notes.drop(now_ms)
+        return expired + self._expire(due, now_ms, "its bill did not come in time")
 
     def rows(self, since_ms: int, limit: int | None) -> tuple[Row, ...]:
         """Rows begun since then, oldest first; with a limit, the newest so many."""
@@ -169,6 +182,14 @@ class Tables:
             (since_ms, -1 if limit is None else limit),
         ).fetchall()
         return tuple(_row(dict(zip(columns, values, strict=True))) for values in reversed(found))
+
+    def _expire(self, found: list[tuple[int, Nanousd, str, str]], now_ms: int, note: str) -> int:
+        for seq, reserved, words, ids in found:
+            self.balances.move(ids, posted=reserved, pending=-reserved)
+            ended = Settlement(reserved, Usage(), now_ms, note=note)
+            self._end(seq, "expired", ended, reserved, {*words.split(), "expired", "estimated"})
+            add_spent(self._sql, seq, reserved)
+        return len(found)
 
     def _is_pending(self, entry_id: str) -> bool:
         """False when there is no such row. Raises ValueError for a call that has ended."""
