@@ -169,6 +169,26 @@ class Gate:
         self._tell(live.line("running", Usage(), 0, live.entry.marks))
         return live
 
+    async def widen(self, live: LiveCall, call: Call) -> Refusal | None:
+        """Set more aside for a call that has grown before it was begun; says why that can't be. Never raises."""
+        try:
+            needed = await live.widen(call)
+            if not needed:
+                return None
+            balances = await self.budget.standing(self.budget.charges(call.labels(), live.entry.started_at_ms))
+            tightest = min(balances, key=lambda balance: balance.remaining)
+            refusal = messages.spent(tightest, needed, self._runtime.now_ms(), self.policy.zone, self.policy.advice)
+        except Exception as error:
+            refusal = messages.failure("internal", f"refused, a call that grew can't be paid for: {error}")
+            if isinstance(error, StoreError):
+                self._on_store_trouble(str(error))
+                refusal = messages.failure("store", f"refused, the ledger can't be used: {error}")
+                if self.policy.on_error == "allow":
+                    live.entry = replace(live.entry, marks=live.entry.marks | {"unreserved"})
+                    return None
+        await self.record_refusal(self._entry(call), refusal)
+        return refusal
+
     # ── refusals and cuts ──
 
     async def _is_tripped(self, call: Call, entry: Entry, quote: Quote) -> Refusal | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import Literal
 
 from llmcap_addon.activity import CallLine, CallState
@@ -25,10 +26,11 @@ from llmcap_addon.gate.running import RunningCost
 from llmcap_addon.gate.runtime import Runtime
 from llmcap_addon.money import Nanousd
 from llmcap_addon.pricing.family import vendor
-from llmcap_addon.pricing.quote import Pricing
+from llmcap_addon.pricing.quote import Pricing, Rung
 from llmcap_addon.usage import Reading, Usage
 from llmcap_addon.wire.dialect import Refusal
 
+_RUNGS: tuple[Rung, ...] = ("bytes", "counted")
 ASK_AGAIN_S = 0.1
 """After a refused extension the store is asked again at most so often."""
 
@@ -178,6 +180,30 @@ class LiveCall:
             return Step.CUT
         self._wants = True
         return Step.PASS if self._running.amount(reading, tokens) <= self.reserved else Step.HOLD
+
+    async def widen(self, call: Call) -> Nanousd:
+        """Set as much more aside as the call may cost now that it has grown; 0, or what it may cost if there is not so
+        much.
+
+        For what is reserved whole, before what makes it dearer is sent. Raises StoreError and PriceError.
+        """
+        most = 0
+        for rung in _RUNGS:
+            quote = await self._runtime.in_thread(partial(self._pricing.quote, call, rung))
+            most = quote.amount(quote.output_tokens)
+            lacking = most - self.reserved if self.backed else 0
+            if lacking > 0:
+                granted = await self._budget.extend(
+                    self.entry.id, self.call.labels(), self.entry.started_at_ms, lacking, lacking
+                )
+                self.reserved += granted
+                lacking -= granted
+            if lacking <= 0 or self.ended:
+                self.call, self.quote, self.output_limit = call, quote, quote.output_tokens
+                whole = Granted(self.entry, quote, self.reserved, self.output_limit, sliced=False)
+                self._running = RunningCost(call, whole, self._pricing)
+                return 0
+        return most
 
     def refuse(self, refusal: Refusal) -> None:
         """Remember why this stream is cut; the first reason stays."""

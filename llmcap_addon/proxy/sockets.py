@@ -1,9 +1,10 @@
 """Metered websockets: each frame that begins a response waits until it is admitted, each response's frames are metered.
 
 What a client sends is taken out of mitmproxy's hands in the hook, and goes out in order once it may: a request that
-waits for money keeps what its own client sends behind it, and nothing else. What a provider sends goes on at once,
-unless it outruns its reservation. A cut ends the whole connection, because a response on a websocket can't be stopped
-otherwise; so does any failure of ours.
+waits for money keeps what its own client sends behind it, and nothing else. Where a provider begins responses by
+itself, what the next one may cost stands set aside before anything goes out that can lead to it. What a provider sends
+goes on at once, unless it outruns its reservation. A cut ends the whole connection, because a response on a websocket
+can't be stopped otherwise; so does any failure of ours.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 
 from llmcap_addon.activity import CallLine
+from llmcap_addon.call import Call
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.live import Ending, LiveCall
+from llmcap_addon.proxy.answers import Answer
 from llmcap_addon.proxy.cutting_sockets import Close, Frame
 from llmcap_addon.proxy.service import Service
 from llmcap_addon.proxy.valve import Valve
@@ -24,29 +26,18 @@ from llmcap_addon.usage import Reading
 from llmcap_addon.wire.dialect import Refusal, Request
 from llmcap_addon.wire.providers import with_habits
 from llmcap_addon.wire.routes import Route
-from llmcap_addon.wire.socket import MAX_FRAME_BYTES, Asks, Denied, Free, SocketTalk, Told
+from llmcap_addon.wire.socket import MAX_FRAME_BYTES, Asks, Denied, Free, SocketTalk, Stands, Told
 
-MAX_QUEUED = 256
-"""Frames of one client that wait in order; OpenAI's service answers 16 responses at once and queues the others."""
+MAX_QUEUED = 4_096
+"""Frames of one client that wait in order: what a microphone sends in 40 seconds, twice as long as a request waits."""
 MAX_ANSWERS = 256
-"""Responses of one connection that have not ended; as above."""
+"""Responses of one connection that have not ended; OpenAI's service answers 16 at once and queues the others."""
 LARGE_FRAME_BYTES = 256 << 10
 """Frames above this are read in a thread: parsing 1 MB takes long enough for other streams to feel it."""
 REFUSED_STATUS = 400
 """What a refusal in a frame says: no client repeats it, and Codex shows its message and stops."""
 POLICY, INTERNAL = 1008, 1011
 """Close codes (RFC 6455, 7.4.1)."""
-
-
-@dataclass(slots=True)
-class _Answer:
-    """One admitted response."""
-
-    live: LiveCall
-    valve: Valve
-    reading: Reading
-    sent: bool = False
-    begun: bool = False
 
 
 class Socket:
@@ -78,9 +69,13 @@ class Socket:
         self._queue: deque[tuple[bytes, bool]] = deque()
         self._queued_bytes = 0
         self._pumping = False
-        self._answers: dict[int, _Answer] = {}
+        self._answers: dict[int, Answer] = {}
         self._out: list[tuple[Frame, int]] = []
         """What goes out next, with the number of the response that it begins."""
+        self._early: dict[int, Told] = {}
+        """What the provider has begun by itself before it was set aside; that is under way."""
+        self._last: Close | None = None
+        """How the connection ends when what runs has ended, for nothing more can be set aside."""
         self._settling: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -129,18 +124,24 @@ class Socket:
 
     def _from_client(self, data: bytes, is_text: bool) -> None:
         """Put a client's frame behind those that came before it."""
+        if self._last is not None:
+            return
         self._queue.append((data, is_text))
         self._queued_bytes += len(data)
         if len(self._queue) > MAX_QUEUED or self._queued_bytes > MAX_FRAME_BYTES:
             self._end(Close(POLICY, "LLMCap: too many requests wait on this connection"))
-        elif not self._pumping:
+        else:
+            self._start_pump()
+
+    def _start_pump(self) -> None:
+        if not self._pumping and not self._is_over:
             self._pumping = True
             self._idle.clear()
             self._spawn(self._pump())
 
     async def _pump(self) -> None:
         try:
-            while self._queue and not self._is_over:
+            while await self._stand() and self._queue:
                 data, is_text = self._queue.popleft()
                 await self._take(data, is_text=is_text)
                 self._queued_bytes -= len(data)
@@ -156,6 +157,8 @@ class Socket:
         read = partial(self._talk.read, data, is_text=is_text)
         said = await asyncio.to_thread(read) if len(data) > LARGE_FRAME_BYTES else read()
         asked = self._talk.from_client(said)
+        if not await self._stand():
+            return
         if isinstance(asked, Free):
             self._put(Frame(False, data, is_text))
         elif isinstance(asked, Denied):
@@ -200,6 +203,50 @@ class Socket:
         self._answers[asked.number] = self._answer(asked.number, outcome, Reading())
         self._put(Frame(False, frame), asked.number)
 
+    async def _stand(self) -> bool:
+        """Set aside what the provider may begin by itself; False when the connection is over, or is to end."""
+        while not self._is_over and self._last is None:
+            stands = self._talk.stand()
+            if stands is None:
+                return True
+            if self._settling:  # as above
+                await asyncio.wait(self._settling)
+            outcome = await self._set_aside(stands.number, with_habits(stands.call, self._request))
+            if isinstance(outcome, Refusal):
+                self._stand_down(stands, outcome)
+            else:
+                self._talk.admit(stands.number, outcome.output_limit, None)
+        return False
+
+    async def _set_aside(self, number: int, call: Call) -> LiveCall | Refusal:
+        grown = self._answers.get(number)
+        if grown is not None:
+            return await self._gate.widen(grown.live, call) or grown.live
+        outcome = await self._gate.admit(call, self._is_gone)
+        if isinstance(outcome, LiveCall):
+            early = self._early.pop(number, None)
+            self._answers[number] = self._answer(number, outcome, early.reading if early else Reading())
+            if early:
+                self._answers[number].begun = True
+                if early.ended:
+                    self._settle(early)
+        return outcome
+
+    def _stand_down(self, stands: Stands, refusal: Refusal) -> None:
+        """Tell the client why nothing of its own goes out any more; what runs is paid for, so that may end."""
+        self._last = Close(POLICY, refusal.message)
+        self._queue.clear()
+        self._put(Frame(True, self._talk.refuse(stands.number, refusal, self._status(refusal))))
+        self._put(Frame(False, self._talk.quiet()))
+        early = self._early.pop(stands.number, None)
+        if early is not None:
+            self._cut_unasked(early, stands.call)
+        self._end_if_quiet()
+
+    def _end_if_quiet(self) -> None:
+        if self._last is not None and not any(answer.runs for answer in self._answers.values()):
+            self._end(self._last)
+
     def _status(self, refusal: Refusal) -> int:
         chosen = self._service.config.refuse_with if refusal.kind in ("spent", "reserved") else None
         return chosen or REFUSED_STATUS
@@ -213,10 +260,14 @@ class Socket:
         pieces = None
         for told in self._talk.from_server(frame.data, is_text=frame.is_text):
             if told.unasked is not None:
-                self._cut_unasked(told)
+                self._cut_unasked(told, told.unasked)
                 return False
             answer = self._answers.get(told.number)
+            if answer is None or told.ended or not answer.begun:
+                self._start_pump()  # the next may have to be set aside
             if answer is None:
+                if len(self._early) < MAX_ANSWERS:
+                    self._early[told.number] = told
                 continue
             answer.begun, answer.reading = True, told.reading
             if told.ended:
@@ -235,17 +286,19 @@ class Socket:
         self._out += [(Frame(True, piece, frame.is_text), 0) for piece in pieces]
         return False
 
-    def _cut_unasked(self, told: Told) -> None:
-        """Take in what the provider began by itself, and end it: nothing was reserved for it."""
-        assert told.unasked is not None
-        answer = self._answers[told.number] = self._answer(
-            told.number, self._gate.unasked(with_habits(told.unasked, self._request)), told.reading
-        )
-        answer.sent = answer.begun = True
+    def _take_in(self, told: Told, call: Call) -> Answer:
+        """Take in what the provider began by itself, and nothing was reserved for."""
+        live = self._gate.unasked(with_habits(call, self._request))
+        answer = self._answers[told.number] = self._answer(told.number, live, told.reading)
+        answer.begun = True
+        return answer
+
+    def _cut_unasked(self, told: Told, call: Call) -> None:
+        answer = self._take_in(told, call)
         self._service.bulletin.notice(f"{self._route.host} began a response that nothing asked for; it is cut")
         answer.valve.cut(messages.failure("unmetered", "stream cut, the provider began it without a request"))
 
-    def _answer(self, number: int, live: LiveCall, reading: Reading) -> _Answer:
+    def _answer(self, number: int, live: LiveCall, reading: Reading) -> Answer:
         valve = Valve(
             gate=self._gate,
             live=live,
@@ -253,7 +306,7 @@ class Socket:
             nudge=lambda: self._release(number),
             on_cut=lambda refusal: self._cut(number, refusal),
         )
-        return _Answer(live, valve, reading)
+        return Answer(live, valve, reading)
 
     def _release(self, number: int) -> None:
         answer = self._answers.get(number)
@@ -265,8 +318,9 @@ class Socket:
         answer = self._answers.pop(told.number)
         ending: Ending = "never_sent" if told.unused else "complete"
         self._end_answer(answer, ending, told.status, told.unused)
+        self._end_if_quiet()
 
-    def _end_answer(self, answer: _Answer, ending: Ending, status: int, note: str) -> None:
+    def _end_answer(self, answer: Answer, ending: Ending, status: int, note: str) -> None:
         """Settle in a task of its own: what fails in one must not keep the others from it."""
         task = asyncio.ensure_future(self._finish(answer, ending, status, note))
         self._settling.add(task)
@@ -293,18 +347,25 @@ class Socket:
         self._is_over = True
         if self._ended_by_us:
             note = note or "its connection was cut for another response"
+        await self._finish_answers(ending, note)
+        await self._idle.wait()
+        stands = self._talk.stand() if self._early and not self._failure else None
+        if stands is not None and stands.number in self._early:
+            self._take_in(self._early.pop(stands.number), stands.call)
+        await self._finish_answers(ending, note)  # and what the pump was about to begin
+
+    async def _finish_answers(self, ending: Ending, note: str) -> None:
         while self._answers:
             _, answer = self._answers.popitem()
             answer.valve.is_over = True
-            how: Ending = "cut" if answer.valve.is_cut else ending if answer.sent else "never_sent"
+            how: Ending = "cut" if answer.valve.is_cut else ending if answer.runs else "never_sent"
             if self._failure and not answer.reading.final:
                 answer.reading.unreadable = answer.reading.unreadable or self._failure
             self._end_answer(answer, how, 200 if answer.begun else 0, "" if how == "cut" else note)
         if self._settling:  # those of another call of this too
             await asyncio.wait(self._settling)
-        await self._idle.wait()
 
-    async def _finish(self, answer: _Answer, ending: Ending, status: int, note: str) -> None:
+    async def _finish(self, answer: Answer, ending: Ending, status: int, note: str) -> None:
         try:
             line = await answer.live.finish(answer.reading, ending, status, note)
             if line is not None:
@@ -328,5 +389,6 @@ class Socket:
             self._nudge()
 
     def _put(self, frame: Frame, number: int = 0) -> None:
-        self._out.append((frame, number))
-        self._nudge()
+        if frame.data or not frame.is_text:
+            self._out.append((frame, number))
+            self._nudge()

@@ -23,7 +23,7 @@ from llmcap_addon.wire.openai_responses import RESPONSES, ResponsesDialect, fail
 from llmcap_addon.wire.openai_responses_reader import ENDS, ResponsesReader
 from llmcap_addon.wire.replies import encode_json, error_code
 from llmcap_addon.wire.seen import TOKENS_PER_ITEM
-from llmcap_addon.wire.socket import Asks, CountOutput, Denied, Free, Said, Told
+from llmcap_addon.wire.socket import Asks, CountOutput, Denied, Free, Said, Stands, Told
 from llmcap_addon.wire.text import ContentBuilder, JsonObject, boolean, load_json, mapping, parse_object, string
 
 MAX_PENDED = 1_024
@@ -80,6 +80,8 @@ class ResponsesSocketTalk:
         return Said(frame, event, call)
 
     def _created(self, event: JsonObject, frame: bytes) -> Call:
+        if boolean(event, "background"):
+            raise UnreadableRequest("a background response is not metered over a websocket; ask for it over HTTP")
         request = replace(self._request, body=frame)
         call = self._responses.call_of(event, request, self._target, self._client)
         generates = event.get("generate") is None or boolean(event, "generate")
@@ -140,6 +142,14 @@ class ResponsesSocketTalk:
         )
         answer = self._asked[number] = Answer(number, lane, call, reader, frame=frame)
         return answer
+
+    def stand(self) -> Stands | None:
+        """Set nothing aside: what the server begins, a frame has asked for."""
+        return None
+
+    def quiet(self) -> bytes:
+        """Need no frame for that."""
+        return b""
 
     def admit(self, number: int, output_limit: int, max_output_tokens: int | None) -> bytes:
         """Give the frame to send for an admitted call."""

@@ -61,10 +61,20 @@ class Denied:
 
 
 @dataclass(frozen=True, slots=True)
+class Stands:
+    """What the provider may begin by itself, with no frame that asks for it: what it may cost is set aside before."""
+
+    number: int
+    call: Call
+    """Of a number that was admitted before: as it has grown."""
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What a server's frame says about one response."""
 
     number: int
+    """May be that of what `SocketTalk.stand` gives only next, when the provider was faster than the ledger."""
     reading: Reading
     """Grows with the response: always the same object."""
     ended: bool = False
@@ -87,10 +97,22 @@ class SocketTalk(Protocol):
         """Take a client's frame in its turn; what it asks for is known by its number until `admit` or `refuse`."""
         ...
 
+    def stand(self) -> Stands | None:
+        """Say what must be set aside before a client's frame goes on, because the provider may begin it by itself.
+
+        Asked whenever a client's frame was taken, and when a response began or ended; again until it gives None. The
+        answer is `admit` or `refuse`, also for one that has grown; when refused the connection ends with what runs.
+        """
+        ...
+
+    def quiet(self) -> bytes:
+        """Give the frame, in the client's name, that keeps the provider from beginning anything; empty without one."""
+        ...
+
     def admit(self, number: int, output_limit: int, max_output_tokens: int | None) -> bytes:
         """Give the frame to send for an admitted call; limited to `max_output_tokens` when that is not None.
 
-        `output_limit` is the most that the answer can have, in tokens.
+        `output_limit` is the most that the answer can have, in tokens. Nothing is sent for what stands.
         """
         ...
 
