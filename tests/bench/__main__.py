@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.bench import bounds, crash, ledger, overshoot
 from tests.bench.load import MAX_TOKENS
+from tests.bench.speed import run as speed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,6 +58,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Compares what is reserved for the requests of the corpus with what they cost.",
     )
     above.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    every = commands.add_parser(
+        "speed",
+        help="what LLMCap takes, side by side with bare mitmproxy and others: all of the following",
+        description="Measures all figures of speed, in rounds that take turns, and prints one table. It takes minutes.",
+    )
+    alone = [commands.add_parser(name, help=words, description=words) for name, (words, _) in speed.KINDS.items()]
+    for command in (every, *alone):
+        command.add_argument("--rounds", type=int, default=speed.ROUNDS, help=f"(default: {speed.ROUNDS})")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     for command in (over, broken):
         command.add_argument("--seed", type=int, default=1, help="of the load and the moments (default: 1)")
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -65,11 +75,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Run one benchmark; gives the exit code."""
-    options = _parser().parse_args()
+    options = _parser().parse_args(sys.argv[1:] or ["speed"])
     figures: dict[str, Any]
     if options.command == "ledger":
         ledgers = ledger.run(options.rows, options.caps)
         figures, text, held = ledger.as_json(ledgers), ledger.tell(ledgers), True
+    elif options.command == "speed" or options.command in speed.KINDS:
+        names = list(speed.KINDS) if options.command == "speed" else [options.command]
+        figures, text, held = speed.run(names, options.rounds)
     elif options.command == "bounds":
         figures, held = bounds.measure(), True
         text = bounds.tell(figures)
