@@ -14,6 +14,7 @@ from llmcap_addon.call import Alternative, Call
 from llmcap_addon.errors import PriceError
 from llmcap_addon.pricing import terms as billing
 from llmcap_addon.pricing.alternatives import alternative_call, alternative_input
+from llmcap_addon.pricing.batch_quote import BatchQuote, batch_quote
 from llmcap_addon.pricing.bounds import UNKNOWN_LIMITS, Limits, input_bound, output_bound
 from llmcap_addon.pricing.call_quote import CallQuote
 from llmcap_addon.pricing.cost import COUNTS, exact_cost, has_pieces, rests_on_a_guess, rounded
@@ -97,8 +98,14 @@ class Prices:
 
     # -- Pricing
 
-    def quote(self, call: Call, rung: Rung = "bytes") -> CallQuote:
-        """Bound a call; raises PriceError when the model has no price and unknown prices are to be refused."""
+    def quote(self, call: Call, rung: Rung = "bytes") -> CallQuote | BatchQuote:
+        """Bound a call; raises PriceError when the model has no price and unknown prices are to be refused.
+
+        A batch takes a second for some 40,000 requests: quote a large one in a thread.
+        """
+        return batch_quote(call, rung, self._quote) if call.parts or call.stored else self._quote(call, rung)
+
+    def _quote(self, call: Call, rung: Rung) -> CallQuote:
         day = self._day(self._now_ms())
         found = self._find_or_assume(call, day)
         beside = sum(self._beside(call, alternative, found, rung, day) for alternative in call.alternatives)
@@ -339,6 +346,8 @@ def _card_of(found: Found, day: date) -> Card:
 
 def _pieces(usage: Usage, web_searches: int) -> Usage:
     """Keep what is billed by the piece."""
+    if usage == NO_USAGE and not web_searches:
+        return NO_USAGE
     counts = {count: getattr(usage, count) for count in COUNTS}
     counts["web_search_requests"] += web_searches
     return replace(NO_USAGE, **counts)

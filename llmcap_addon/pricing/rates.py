@@ -208,9 +208,21 @@ def _tier_row(tier: str, rows: Mapping[str, Row], base: Mapping[str, Row]) -> Ro
 
 
 def completed(row: Row, standard: Row) -> Row:
-    """Add what a row leaves out from a cheaper one, raised as input is raised."""
+    """Add what a row leaves out from the standard one, raised as input is raised.
+
+    What costs as much as plain text in the standard row does so in the other too.
+    """
     times = row["input"] / standard["input"] if "input" in row and standard.get("input") else Decimal(1)
-    return {**_scaled(standard, max(Decimal(1), times)), **row}
+    as_text = {name for name, text in _AS_TEXT.items() if text in row and standard.get(name) == standard.get(text)}
+    rest = {name: price for name, price in standard.items() if name not in as_text}
+    return {**_scaled(rest, max(Decimal(1), times)), **row}
+
+
+_AS_TEXT = {
+    "reasoning": "output", "audio_input": "input", "image_input": "input", "audio_output": "output",
+    "image_output": "output",
+}  # fmt: skip
+"""What is priced like text where a row does not name it."""
 
 
 def _scaled(row: Row, factor: Decimal) -> Row:

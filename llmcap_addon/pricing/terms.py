@@ -13,6 +13,9 @@ from decimal import Decimal
 from llmcap_addon.usage import Terms
 
 STANDARD = ("standard",)
+_BATCHES = frozenset({"openai", "azure", "azure_ai", "anthropic", "google", "groq", "mistral"})
+"""Whose requests are billed as a batch's when they are sent as one, and only then: none of them takes the word as a
+`service_tier` (the parameter's values in their SDKs), so no request can claim to be one."""
 
 _STANDARD_WORDS = {
     # OpenAI: `default`; `scale` is paid for in advance. https://platform.openai.com/docs/api-reference/chat/create
@@ -50,6 +53,8 @@ def tier(provider: str, word: str) -> str:
 
 def tiers_possible(provider: str, terms: Terms, listed: frozenset[str]) -> tuple[str, ...]:
     """Give the tiers that a request may be billed at; `listed` are those the model has a price for."""
+    if provider in _BATCHES and tier(provider, terms.service_tier) == "batch" and terms.speed != "fast":
+        return ("batch",)
     if provider == "anthropic":
         return ("fast", "standard") if terms.speed == "fast" else STANDARD
     if provider == "bedrock" and terms.speed == "optimized":
