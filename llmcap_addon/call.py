@@ -54,6 +54,22 @@ class Content:
     web_searches: int = 0
     """Upper bound on searches billed one by one."""
 
+    def plus(self, further: Content) -> Content:
+        """Put further input behind what there is."""
+        return Content(
+            texts=self.texts + further.texts,
+            text_bytes=self.text_bytes + further.text_bytes,
+            messages=self.messages + further.messages,
+            blocks=self.blocks + further.blocks,
+            tool_bytes=self.tool_bytes + further.tool_bytes,
+            provider_tools=self.provider_tools + further.provider_tools,
+            media=self.media + further.media,
+            opaque=self.opaque or further.opaque,
+            known_tokens=self.known_tokens + further.known_tokens,
+            server_turns=self.server_turns + further.server_turns,
+            web_searches=self.web_searches + further.web_searches,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
@@ -98,6 +114,9 @@ class Call:
     alternatives: tuple[Alternative, ...] = ()
     """Further models that the request lets the provider use; what they may cost is reserved on top. An answer tells
     their work as shares of its usage."""
+    instead: tuple[str, ...] = ()
+    """Other models of which one may answer in place of the one named, at its own price; an empty name is any of the
+    provider's. The dearest is reserved, and the answer names the one that is billed."""
     unit_bound: Usage = NO_USAGE
     """The most that can be billed by the piece: pictures, characters, milliseconds of audio, pages, search units, file
     and maps searches, code sessions (`content.web_searches` has the searches of the web). Its tokens are not read.

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from llmcap_addon.money import Nanousd, ceil_div
 from llmcap_addon.pricing.cost import cost_by_piece
 from llmcap_addon.pricing.family import Factor
-from llmcap_addon.pricing.rates import FEMTOUSD_PER_NANOUSD, RateCard, Rates
+from llmcap_addon.pricing.rates import FEMTOUSD_PER_NANOUSD, RateCard, Rates, dearest
 from llmcap_addon.usage import Usage
+
+
+def any_of(quotes: Sequence[CallQuote]) -> CallQuote:
+    """Give what bounds each of some quotes: of models one of which will answer."""
+    first = quotes[0]
+    if len(quotes) == 1:
+        return first
+    return replace(
+        first,
+        input_tokens=max(quote.input_tokens for quote in quotes),
+        output_tokens=max(quote.output_tokens for quote in quotes),
+        hidden_output_tokens=max(quote.hidden_output_tokens for quote in quotes),
+        assumed=any(quote.assumed for quote in quotes),
+        card=dearest(quote.card for quote in quotes),
+        has_audio=any(quote.has_audio for quote in quotes),
+        family=max((quote.family for quote in quotes), key=Factor.size),
+        beside=max(quote.beside for quote in quotes),
+    )
 
 
 @dataclass(frozen=True, slots=True)

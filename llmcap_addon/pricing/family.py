@@ -24,6 +24,10 @@ class Factor:
     is_own: bool = False
     """True when o200k is the model's own tokenizer."""
 
+    def size(self) -> float:
+        """Give what it multiplies by, to compare factors."""
+        return self.numerator / self.denominator
+
     def times(self, count: int) -> int:
         """Multiply, rounding up."""
         return -(-count * self.numerator // self.denominator)

@@ -16,9 +16,9 @@ from llmcap_addon.pricing import terms as billing
 from llmcap_addon.pricing.alternatives import alternative_call, alternative_input
 from llmcap_addon.pricing.batch_quote import BatchQuote, batch_quote
 from llmcap_addon.pricing.bounds import UNKNOWN_LIMITS, Limits, input_bound, output_bound
-from llmcap_addon.pricing.call_quote import CallQuote
+from llmcap_addon.pricing.call_quote import CallQuote, any_of
 from llmcap_addon.pricing.cost import COUNTS, exact_cost, has_pieces, rests_on_a_guess, rounded
-from llmcap_addon.pricing.family import factor
+from llmcap_addon.pricing.family import Factor, factor
 from llmcap_addon.pricing.fees import assumed_fees, audio_prices, provider_fees
 from llmcap_addon.pricing.lookup import MAX_REMEMBERED, NO_OVERRIDES, Found, Lookup, Overrides, remember
 from llmcap_addon.pricing.names import CLOUDS
@@ -103,7 +103,12 @@ class Prices:
 
         A batch takes a second for some 40,000 requests: quote a large one in a thread.
         """
-        return batch_quote(call, rung, self._quote) if call.parts or call.stored else self._quote(call, rung)
+        return batch_quote(call, rung, self._one_quote) if call.parts or call.stored else self._one_quote(call, rung)
+
+    def _one_quote(self, call: Call, rung: Rung) -> CallQuote:
+        if not call.instead:
+            return self._quote(call, rung)
+        return any_of([self._quote(replace(call, model=model, instead=()), rung) for model in _one_of(call)])
 
     def _quote(self, call: Call, rung: Rung) -> CallQuote:
         day = self._day(self._now_ms())
@@ -183,6 +188,10 @@ class Prices:
         return self._find(call, model, day) or self._assume(call, day)
 
     def _find_billed(self, call: Call, model: str, day: date) -> Found:
+        if call.instead:
+            answered = self._find(call, model, day) if model else None
+            possible = (self._find(call, each, day) or self._assume(call, day) for each in _one_of(call))
+            return answered or max(possible, key=lambda found: found.entry.size(day) if found.entry else Decimal(0))
         found = self._find(call, call.model, day)
         if model and (found is None or found.override is None) and not _same_variant(model, call.model):
             found = self._find(call, model, day) or found
@@ -201,7 +210,7 @@ class Prices:
         if most == 1 or not self._tokenizer.ready:
             return most
         count = self._tokenizer.count(text)
-        times = factor(call.provider, call.model)
+        times = max((factor(call.provider, model) for model in _one_of(call)), key=Factor.size)
         scaled = count * times.numerator // times.denominator if times.is_own else times.times(count)
         return min(most, scaled)
 
@@ -334,6 +343,11 @@ class Prices:
 
     def _day(self, at_ms: int) -> date:
         return _EPOCH + timedelta(days=at_ms // _DAY_MS)
+
+
+def _one_of(call: Call) -> tuple[str, ...]:
+    """Name the models of which one will answer."""
+    return (call.model, *call.instead)
 
 
 def _card_of(found: Found, day: date) -> Card:

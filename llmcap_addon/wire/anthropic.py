@@ -17,6 +17,7 @@ from llmcap_addon.wire.anthropic_meter import MessageBodyMeter, MessageStreamMet
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.media import media_from_base64
 from llmcap_addon.wire.meters import FailedMeter
+from llmcap_addon.wire.openrouter import extras
 from llmcap_addon.wire.replies import encode_json, event_bytes, json_response
 from llmcap_addon.wire.sse import SseMeter
 from llmcap_addon.wire.text import ContentBuilder, JsonObject, boolean, load_json, mapping, positive_int, string
@@ -55,12 +56,9 @@ class AnthropicMessages:
     def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         body = load_json(request.body)
-        model = target.model_of(string(body, "model"))
-        if not model:
-            raise UnreadableRequest("model is missing")
-        if body.get("models"):  # OpenRouter's, which speaks this dialect too
-            raise UnreadableRequest("models: another model may answer, and which is not known before; name one only")
         content = ContentBuilder()
+        added = extras(content, body, target)  # OpenRouter speaks this dialect too
+        model = added.model
         _read_messages(body, content)
         _read_tools(body, content)
         _read_server_state(body, content)
@@ -72,10 +70,11 @@ class AnthropicMessages:
             model=model,
             streamed=boolean(body, "stream") or request.path.endswith(":streamRawPredict"),
             content=content.build(),
-            unit_bound=Usage(code_sessions=_new_containers(body)),
+            unit_bound=added.apart.plus(Usage(code_sessions=_new_containers(body))),
+            instead=added.instead,
             max_output_tokens=positive_int(body, "max_tokens", minimum=0),
             # A further model's work is told at the end only, so such a call is reserved whole.
-            hidden_output_tokens=None if alternatives else hidden_output_tokens(body, model),
+            hidden_output_tokens=None if alternatives or added.instead else hidden_output_tokens(body, model),
             alternatives=alternatives,
             cache_write=_cache_write(request.body),
             terms=Terms(

@@ -5,9 +5,10 @@ Shapes: the `openai` SDK's `completion_create_params`, `chat_completion` and `ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
-from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Reading
+from llmcap_addon.usage import NO_USAGE, Reading
 from llmcap_addon.wire.azure import error_meter, takes_stream_options
 from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import CountTokens, Meter, Request, ResponseHead, Target
@@ -20,11 +21,12 @@ from llmcap_addon.wire.openai_common import (
     hides_reasoning,
     is_event_stream,
     list_of,
-    model_name,
     output_strings,
 )
 from llmcap_addon.wire.openai_input import add_content, add_message
 from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage, shares_of
+from llmcap_addon.wire.openrouter import PROVIDER as OPENROUTER
+from llmcap_addon.wire.openrouter import extras
 from llmcap_addon.wire.sse import Event, SseMeter
 from llmcap_addon.wire.text import (
     ContentBuilder,
@@ -48,6 +50,11 @@ ran 18. https://docs.perplexity.ai/getting-started/models/models/sonar-deep-rese
 _TELLS_SEARCHES = frozenset({"groq", "perplexity"})
 MAX_TOOLS_RUN = 1000
 """Tools of one answer that are told apart; a hundred times what any may run."""
+_ANY = "auto"
+"""A model that the provider chooses."""
+TOKENS_PER_PICTURE = 6_240
+"""Of a picture in a chat's answer: the most that gpt-image-1 makes of one, Gemini's have at most 2,520.
+https://platform.openai.com/docs/guides/image-generation#cost-and-latency"""
 _CLIENT_TOOLS = frozenset({"function", "custom"})
 
 
@@ -59,11 +66,12 @@ class ChatDialect(OpenAIErrors):
     def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
         body = load_json(request.body)
-        model = model_name(body, target)
+        builder = ContentBuilder()
+        added = extras(builder, body, target)
+        model = added.model
+        hidden = _hidden_tokens(target.provider, (model, *added.instead), body)
         choices = positive_int(body, "n") or 1
         stated = [limit for key in CHAT_LIMITS if (limit := positive_int(body, key)) is not None]
-        _check_fallbacks(body, model)
-        builder = ContentBuilder()
         for message in list_of(body, "messages"):
             add_message(builder, message)
         _add_tools(builder, body)
@@ -77,7 +85,9 @@ class ChatDialect(OpenAIErrors):
             content=builder.build(),
             max_output_tokens=max(stated, default=None),  # hosts differ on which of the two they obey
             choices=choices,
-            hidden_output_tokens=_hidden_tokens(target.provider, model, body),
+            hidden_output_tokens=None if added.draws else hidden,
+            instead=added.instead,
+            unit_bound=added.apart,
             cache_write=cache_write(request.body),
             terms=target.terms(string(body, "service_tier")),
             takes_stream_options=takes_stream_options(request, target, body),
@@ -106,17 +116,9 @@ CHAT = ChatDialect()
 # ── requests ──
 
 
-def _check_fallbacks(body: JsonObject, model: str) -> None:
-    """OpenRouter may answer with any model of a list, at that model's price."""
-    others = [name for name in list_of(body, "models") if name != model]
-    if others:
-        raise UnreadableRequest(
-            "a list of fallback `models` may be billed at any of their prices and is not metered yet; name one `model`"
-        )
-
-
-def _hidden_tokens(provider: str, model: str, body: JsonObject) -> int | None:
-    if hides_reasoning(provider, model, body) or "audio" in list_of(body, "modalities") or body.get("audio"):
+def _hidden_tokens(provider: str, models: Sequence[str], body: JsonObject) -> int | None:
+    hides = any(hides_reasoning(provider, model or _ANY, body) for model in models)
+    if hides or "audio" in list_of(body, "modalities") or body.get("audio"):
         return None  # audio is in the stream, but its bytes say too little about its tokens
     prediction = mapping(body.get("prediction")).get("content")
     if prediction is None:
@@ -135,8 +137,8 @@ def _add_tools(builder: ContentBuilder, body: JsonObject) -> None:
             # The host runs it (OpenRouter's, Groq's and xAI's own tools) and reads its results as further input.
             builder.provider_tools += 1
             builder.opaque = True
-            builder.server_turns = DEFAULT_SERVER_TURNS
-            builder.web_searches = DEFAULT_SERVER_TURNS
+            builder.server_turns = max(builder.server_turns, DEFAULT_SERVER_TURNS)
+            builder.web_searches = max(builder.web_searches, DEFAULT_SERVER_TURNS)
     for key in ("functions", "response_format", "tool_choice"):
         if body.get(key) is not None:
             builder.add_tools(body[key])
@@ -147,9 +149,8 @@ def _add_tools(builder: ContentBuilder, body: JsonObject) -> None:
 
 def _add_searches(builder: ContentBuilder, body: JsonObject, provider: str, model: str, choices: int) -> None:
     name = model.lower()
-    plugins = [mapping(plugin).get("id") for plugin in list_of(body, "plugins")]
-    if body.get("web_search_options") is not None or "-search-" in name or name.endswith(":online") or "web" in plugins:
-        # OpenAI's search models and OpenRouter's `:online` and web plugin search for every answer, at a fee for each.
+    if body.get("web_search_options") is not None or "-search-" in name or name.endswith(":online"):
+        # OpenAI's search models and OpenRouter's `:online` search for every answer, at a fee for each.
         builder.opaque = True
         builder.server_turns = max(builder.server_turns, 1)
         builder.web_searches = max(builder.web_searches, choices)
@@ -202,6 +203,9 @@ class _Counter:
             rest = {key: value for key, value in node.items() if key != "audio"}
             transcript = self.written(audio.get("transcript"))
             return max(transcript, -(-size // AUDIO_BYTES_PER_TOKEN)) + self.written(rest)
+        if isinstance(node, dict) and isinstance(pictures := node.get("images"), list):
+            rest = {key: value for key, value in node.items() if key != "images"}
+            return TOKENS_PER_PICTURE * len(pictures) + self.written(rest)  # OpenRouter's: data: URLs
         return sum(self.text(text) for text in output_strings(node))
 
     def choice(self, choice: object) -> int:
@@ -229,6 +233,7 @@ class ChatStreamMeter(SseMeter):
     def __init__(self, call: Call, count: CountTokens, searches: int = 0, *, drops_usage: bool) -> None:
         super().__init__()
         self._provider = call.provider
+        self._apart = _is_billed_apart(call)
         self._choices = call.choices
         self._counter = _Counter(count, call.provider)
         self._searches = searches
@@ -289,7 +294,7 @@ class ChatStreamMeter(SseMeter):
         return self._choices == 1 and any(mapping(choice).get("finish_reason") for choice in choices)
 
     def _take_usage(self, raw: object, breakdown: object, *, ends: bool) -> None:
-        if take_chat_usage(self.reading, raw, breakdown, self._provider, self._searches, final=ends):
+        if take_chat_usage(self.reading, raw, breakdown, self._provider, self._searches, final=ends, apart=self._apart):
             self._unsaid = False
 
 
@@ -299,6 +304,7 @@ class ChatBodyMeter(BodyMeter):
     def __init__(self, call: Call, count: CountTokens, searches: int = 0) -> None:
         super().__init__()
         self._provider = call.provider
+        self._apart = _is_billed_apart(call)
         self._counter = _Counter(count, call.provider)
         self._searches = searches
 
@@ -313,16 +319,31 @@ class ChatBodyMeter(BodyMeter):
         self.reading.counted_web_search_requests = self._counter.tools_run
         raw = payload.get("usage")
         said = take_chat_usage(
-            self.reading, raw, payload.get("usage_breakdown"), self._provider, self._searches, final=True
-        )
+            self.reading, raw, payload.get("usage_breakdown"), self._provider, self._searches, final=True,
+            apart=self._apart,
+        )  # fmt: skip
         if not said and not self.reading.unreadable and not isinstance(choices, list) and not self.reading.failed:
             self.mark_unreadable("the answer holds neither usage nor choices")
 
 
+def _is_billed_apart(call: Call) -> bool:
+    return call.provider == OPENROUTER and call.unit_bound != NO_USAGE
+
+
 def take_chat_usage(
-    reading: Reading, raw: object, breakdown: object, provider: str, searches: int, *, final: bool
+    reading: Reading,
+    raw: object,
+    breakdown: object,
+    provider: str,
+    searches: int,
+    *,
+    final: bool,
+    apart: bool = False,
 ) -> bool:
-    """Read a usage into a reading; True when it said something."""
+    """Read a usage into a reading; True when it said something.
+
+    With `apart`, more than tokens is billed, which only the provider's own word on the bill tells.
+    """
     try:
         usage = chat_usage(raw, provider, max(searches, reading.counted_web_search_requests))
         if usage is None:
@@ -331,5 +352,9 @@ def take_chat_usage(
     except ValueError as error:
         record_bad_usage(reading, error)
         return False
-    record_usage(reading, usage, final=final, billed=billed_amount(provider, raw), shares=shares)
+    billed = billed_amount(provider, raw)
+    if billed is None and provider == OPENROUTER and (apart or usage.output_image_tokens):
+        record_bad_usage(reading, ValueError("the answer does not say what it cost, and more than tokens is billed"))
+        return False
+    record_usage(reading, usage, final=final, billed=billed, shares=shares)
     return True

@@ -84,7 +84,12 @@ SOURCES: Mapping[str, Source] = {
         fees={"web_search": "10", "code_session": "50"},
     ),
     "google": Source(("google",), ("gemini",), ("gemini/",)),
-    "openrouter": _simple("openrouter", "openrouter"),
+    "openrouter": Source(
+        ("openrouter",), ("openrouter",), ("openrouter/",),
+        # https://openrouter.ai/docs/guides/overview/multimodal/pdfs: Mistral's OCR at $2 a thousand pages, which asks
+        # $4 itself for its newest; a person's picture in a chat costs at most $0.25 (OpenAI's, large, of high quality).
+        fees={"per_page": "0.004", "per_image": "0.3"},
+    ),
     "groq": _simple("groq", "groq"),
     "deepseek": Source(
         ("deepseek",), ("deepseek",), ("deepseek/",),
