@@ -18,6 +18,7 @@ class ModelRow:
     reserved: Nanousd = 0
     cost: Nanousd = 0
     marks: set[str] = field(default_factory=set)
+    due_ms: int | None = None
 
 
 class Model:
@@ -57,6 +58,7 @@ class Model:
                 return False
             row.marks -= {"expired", "estimated"}
         row.marks |= settlement.marks
+        row.marks.discard("deferred")
         if settlement.cost > row.reserved + row.cost:
             row.marks.add("overrun")
         row.state, row.cost, row.reserved = "posted", settlement.cost, 0
@@ -72,17 +74,33 @@ class Model:
         if row is None or row.state != "pending":
             return False
         row.state, row.reserved = "voided", 0
+        row.marks.discard("deferred")
+        return True
+
+    def defer(self, entry_id: str, until_ms: int) -> bool:
+        row = self.rows.get(entry_id)
+        if row is None or row.state != "pending":
+            return False
+        row.owner, row.due_ms = "", until_ms
+        row.marks.add("deferred")
         return True
 
     def refuse(self, owner: str, entry: Entry) -> None:
         self.rows.setdefault(entry.id, ModelRow(entry, owner, "refused", marks=set(entry.marks)))
 
     def expire(self, owner: str) -> int:
-        held = [row for row in self.rows.values() if row.owner == owner and row.state == "pending"]
-        for row in held:
-            row.state, row.cost, row.reserved = "expired", row.reserved, 0
-            row.marks |= {"expired", "estimated"}
-        return len(held)
+        return _expire([row for row in self.rows.values() if row.owner == owner and row.state == "pending"])
+
+    def expire_due(self, now_ms: int) -> int:
+        pending = (row for row in self.rows.values() if row.state == "pending")
+        return _expire([row for row in pending if row.due_ms is not None and row.due_ms <= now_ms])
+
+
+def _expire(held: list[ModelRow]) -> int:
+    for row in held:
+        row.state, row.cost, row.reserved = "expired", row.reserved, 0
+        row.marks |= {"expired", "estimated"}
+    return len(held)
 
 
 def _counts(charge: Charge, entry: Entry) -> bool:

@@ -386,8 +386,8 @@ async def test_reservation_whose_answer_was_lost_is_undone(
 async def test_full_redis_refuses_calls_and_takes_settlements(own_server: RedisServer) -> None:
     """At maxmemory calls are refused and nothing is half written; what was spent and leases get in all the same."""
     async with opened(own_server.url()) as store:
-        call, other = entry(), entry()
-        for one in (call, other):
+        call, other, job = entry(), entry(), entry()
+        for one in (call, other, job):
             await store.reserve(one, charges([DAILY], one), 100)
         with own_server.client() as client:
             client.config_set("maxmemory", 100_000)
@@ -398,12 +398,16 @@ async def test_full_redis_refuses_calls_and_takes_settlements(own_server: RedisS
             ):
                 with pytest.raises(StoreError, match=r"its memory is full \(maxmemory\); give it more"):
                     await work
-            assert await standing(store) == (0, 200)
+            assert await standing(store) == (0, 300)
             assert await store.settle(call.id, settlement(60))
             assert await store.void(other.id, NOON_MS, 503, "overloaded")
+            await store.remember("job", "note", NOON_MS + LEASE_MS)
+            assert await store.recall("job", NOON_MS) == "note"
+            assert await store.defer(job.id, NOON_MS + LEASE_MS)
             assert await store.heartbeat(NOON_MS) == 0
-            assert await standing(store) == (60, 0)
-            assert {row.state for row in await store.rows()} == {"posted", "voided"}
+            assert await standing(store) == (60, 100)
+            assert {row.state for row in await store.rows()} == {"posted", "voided", "pending"}
+            assert await store.settle(job.id, settlement(0))
             client.config_set("maxmemory", 0)
         await fill(store)
         assert await standing(store) == (67, 0)
@@ -640,15 +644,15 @@ async def test_keys_of_another_program(redis_server: RedisServer, prefix: str) -
 
 async def test_newer_schema(redis_server: RedisServer, prefix: str) -> None:
     """A ledger that a newer LLMCap has changed is not touched, at the start or in mid-flight."""
-    told = r"newer LLMCap \(schema 2, this one knows 1\); upgrade"
+    told = r"newer LLMCap \(schema 3, this one knows 2\); upgrade"
     async with opened(redis_server.url(prefix)) as store:
         with redis_server.client() as client:
-            client.hset(f"{{{prefix}}}:meta", "schema", "2")
+            client.hset(f"{{{prefix}}}:meta", "schema", "3")
             with pytest.raises(StoreError, match=told):
                 await fill(store)
             with pytest.raises(StoreError, match=told):
                 open_store(redis_server.url(prefix), Clock())
-            client.hset(f"{{{prefix}}}:meta", "schema", "1")
+            client.hset(f"{{{prefix}}}:meta", "schema", "2")
         await fill(store)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmcap_addon.budget.matching import literal, matches
 from llmcap_addon.budget.stores.redis_globs import globs_for_lua
+from llmcap_addon.budget.stores.redis_scripts import SCHEMA
 from tests.budget.redis_server import RedisServer
 
 CHARS = "ab-]![*?^\\é🙂."
@@ -22,7 +23,7 @@ GLOBS = st.lists(st.tuples(st.sampled_from(["model", "host"]), st.text(CHARS, ma
 
 
 def in_lua(client: redis.Redis, globs: str, labels: dict[str, str]) -> bool:
-    client.hset("{globs}:meta", mapping={"id": "x", "schema": "1"})
+    client.hset("{globs}:meta", mapping={"id": "x", "schema": SCHEMA})
     return bool(client.eval(BODY, 1, "{globs}:meta", json.dumps({"ledger": "x", "globs": globs, "labels": labels})))
 
 

@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from llmcap_addon.budget.caps import Cap
-from llmcap_addon.budget.ledger import LEASE_MS, MAX_AMOUNT, Balance, Reserved, Row, Short, Store
+from llmcap_addon.budget.ledger import LEASE_MS, MAX_AMOUNT, MAX_NOTE_BYTES, Balance, Reserved, Row, Short, Store
 from llmcap_addon.usage import Usage
 from tests.budget.conftest import OpenStore
 from tests.budget.samples import NOON_MS, Clock, charges, entry, settlement
 
+HOUR_MS = 3_600_000
+"""Redis drops notes by its own clock too: no test takes an hour."""
 DAILY = Cap("daily", 100, "day")
 GPT = Cap("gpt", 60, "day", (("model", "gpt-*"),))
 CLAUDE = Cap("claude", 100, "day", (("model", "claude-*"),))
@@ -435,6 +437,130 @@ async def test_settling_the_expired_corrects_upwards_only(
     assert (await row(two, call.id)).marks == (marks or {"expired", "estimated"})
     assert not await two.void(call.id, NOON_MS, 0, "")
     assert not await two.settle(call.id, settlement(cost))
+
+
+# ── bills that come later ──
+
+
+async def test_a_deferred_call_outlives_its_process(open_another: OpenStore, clock: Clock) -> None:
+    """Whatever becomes of the process that reserved it, it stays pending and marked, and another one settles it."""
+    one, two = open_another(), open_another()
+    call, other = entry(marks=frozenset({"assumed"})), entry()
+    for each in (call, other):
+        await one.reserve(each, charges([DAILY], each), 40)
+    assert await one.defer(call.id, NOON_MS + 1_000)
+    await one.close()
+    assert await standing(two, DAILY) == (40, 40)  # the other has expired
+    found = await row(two, call.id)
+    assert (found.state, found.reserved, found.cost, found.marks) == ("pending", 40, 0, {"assumed", "deferred"})
+    assert await two.heartbeat(NOON_MS + 999) == 0
+    assert await two.extend(call.id, charges([DAILY], call), 5, 1) == 5
+    assert await two.settle(call.id, settlement(7))
+    assert await standing(two, DAILY) == (47, 0)
+    assert (await row(two, call.id)).marks == {"assumed"}
+    assert await two.heartbeat(NOON_MS + 2_000) == 0
+
+
+async def test_a_deferred_call_may_not_be_billed_at_all(open_another: OpenStore) -> None:
+    """A job that was cancelled is voided, by any process, and leaves nothing."""
+    one, two = open_another(), open_another()
+    call = entry()
+    await one.reserve(call, charges([DAILY], call), 40)
+    assert await one.defer(call.id, NOON_MS + 1_000)
+    assert await two.void(call.id, NOON_MS + 5, 200, "cancelled")
+    assert await standing(one, DAILY) == (0, 0)
+    found = await row(one, call.id)
+    assert (found.state, found.marks, found.note) == ("voided", set(), "cancelled")
+    assert await one.heartbeat(NOON_MS + 2_000) == 0
+
+
+async def test_what_was_deferred_expires_at_its_time(open_another: OpenStore) -> None:
+    """At its time it is posted in full, once; a bill that comes after all corrects it upwards only."""
+    store = open_another()
+    calls = [entry() for _ in range(3)]
+    for number, call in enumerate(calls):
+        await store.reserve(call, charges([DAILY], call), 20)
+        assert await store.defer(call.id, NOON_MS + 1_000 * (number + 1))
+    assert await store.defer(calls[1].id, NOON_MS + 1_000)  # the time of the last word counts
+    assert await store.heartbeat(NOON_MS + 1_000) == 2
+    assert await store.heartbeat(NOON_MS + 1_000) == 0
+    assert await standing(store, DAILY) == (40, 20)
+    found = await row(store, calls[0].id)
+    assert (found.state, found.cost, found.reserved, found.settled_at_ms) == ("posted", 20, 0, NOON_MS + 1_000)
+    assert (found.marks, found.note) == ({"deferred", "expired", "estimated"}, "its bill did not come in time")
+    assert not await store.defer(calls[0].id, NOON_MS + 9_000)
+    assert not await store.settle(calls[0].id, settlement(19))
+    assert await store.settle(calls[1].id, settlement(21))
+    assert (await row(store, calls[1].id)).marks == {"overrun"}
+    assert await standing(store, DAILY) == (41, 20)
+
+
+async def test_only_what_is_pending_is_deferred(store: Store) -> None:
+    """What has ended, was refused or was never there is left as it is."""
+    settled, voided, refused = entry(), entry(), entry()
+    for call in (settled, voided):
+        await store.reserve(call, [], 10)
+    await store.settle(settled.id, settlement(3))
+    await store.void(voided.id, NOON_MS, 0, "")
+    await store.record_refusal(refused, [], "")
+    before = await store.rows()
+    for name in (settled.id, voided.id, refused.id, "nobody"):
+        assert not await store.defer(name, NOON_MS)
+    assert await store.rows() == before
+
+
+async def test_a_deferred_call_counts_for_a_cap_that_is_new(open_another: OpenStore) -> None:
+    """A cap added while the bill is awaited counts what is reserved, and later what it cost."""
+    store = open_another()
+    call = entry()
+    await store.reserve(call, charges([DAILY], call), 40)
+    await store.defer(call.id, NOON_MS + 1_000)
+    late = entry()
+    assert isinstance(await store.reserve(late, charges([GPT], late), 21), Short)
+    assert await store.settle(call.id, settlement(9))
+    assert await standing(store, GPT) == await standing(store, DAILY) == (9, 0)
+
+
+async def test_a_reservation_of_that_id_is_answered_again_while_deferred(store: Store) -> None:
+    """It is pending all the time."""
+    call = entry()
+    held = charges([DAILY], call)
+    outcome = await store.reserve(call, held, 40)
+    await store.defer(call.id, NOON_MS + 1_000)
+    assert await store.reserve(call, held, 40) == outcome
+
+
+async def test_notes_are_for_all_processes_until_their_time(open_another: OpenStore) -> None:
+    """What one remembers another recalls, anew after a restart; not after its time, and the last word counts."""
+    one, two = open_another(), open_another()
+    await one.remember("job|api.openai.com|resp_1", '{"id": 1}', NOON_MS + HOUR_MS)
+    await one.remember("job|api.openai.com|resp_2", "ä\n {} \ud800", NOON_MS + HOUR_MS)
+    await one.remember("job|api.openai.com|resp_1", '{"id": 2}', NOON_MS + 5 * HOUR_MS)
+    await one.close()
+    assert await two.recall("job|api.openai.com|resp_1", NOON_MS + 5 * HOUR_MS - 1) == '{"id": 2}'
+    assert await two.recall("job|api.openai.com|resp_1", NOON_MS + 5 * HOUR_MS) is None
+    assert await two.recall("job|api.openai.com|resp_2", NOON_MS) == "ä\n {} ?"
+    assert await two.recall("job|elsewhere|resp_1", NOON_MS) is None
+    await two.heartbeat(NOON_MS + 2 * HOUR_MS)
+    assert await two.recall("job|api.openai.com|resp_2", NOON_MS) is None
+    assert await two.recall("job|api.openai.com|resp_1", NOON_MS) == '{"id": 2}'
+    await two.remember("job|api.openai.com|resp_1", "late", NOON_MS)
+    assert await two.recall("job|api.openai.com|resp_1", NOON_MS) is None
+
+
+async def test_notes_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note too large is an error; of too many, those that end soonest are dropped by the next heartbeat."""
+    with pytest.raises(ValueError, match="a note of 4097 bytes is larger than 4096"):
+        await store.remember("key", "ä" * ((MAX_NOTE_BYTES - 3) // 2) + "ab", NOON_MS + 1)
+    await store.remember("key", "x" * (MAX_NOTE_BYTES - 3), NOON_MS + 1)
+    for module in ("sqlite_notes", "redis"):
+        monkeypatch.setattr(f"llmcap_addon.budget.stores.{module}.MAX_NOTES", 3)
+    for number in (5, 3, 1, 4, 2):
+        await store.remember(f"{number}", "x", NOON_MS + HOUR_MS * number)
+    await store.heartbeat(NOON_MS + 1)
+    await store.heartbeat(NOON_MS + 1)
+    kept = [number for number in range(1, 6) if await store.recall(f"{number}", NOON_MS + 1) is not None]
+    assert kept == [3, 4, 5]
 
 
 async def test_cancelled_reserve_leaves_nothing_behind(store: Store) -> None:

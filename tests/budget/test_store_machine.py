@@ -28,6 +28,9 @@ CAPS = (
     Cap("run", 80, "run", (("client", "codex"),)),
     Cap("none", 0, "ever", (("model", "grok"),)),
 )
+KEYS = st.sampled_from(["job|a|1", "job|a|2", "file|b|1"])
+LATER_MS = st.integers(0, 3).map(lambda minutes: 60_000 * minutes)
+"""Redis drops notes by its own clock too: no example takes a minute."""
 AMOUNTS = st.integers(1, 60)
 SOME_CAPS = st.lists(st.sampled_from(CAPS), unique=True)
 CALLS = st.builds(
@@ -54,7 +57,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.url = self._url()
         self.stores: list[Store] = [self._open(), self._open()]
         self.names = ["0", "1"]
-        self.limits: dict[tuple[str, str, str], int] = {}
+        self.notes: dict[str, tuple[str, int]] = {}
 
     def teardown(self) -> None:
         for store in self.stores:
@@ -117,12 +120,30 @@ class StoreMachine(RuleBasedStateMachine):
         self._run(self.stores[which].close())
         self.model.expire(self.names[which])
         self.stores[which] = self._open()
+        self.model.expire_due(self.clock())
         self.opened += 1
         self.names[which] = f"restart {self.opened}"
 
-    @rule(which=st.integers(0, 1))
-    def beat(self, which: int) -> None:
-        assert self._run(self.stores[which].heartbeat(self.clock())) == 0
+    @rule(which=st.integers(0, 1), call=calls, later_ms=LATER_MS)
+    def defer(self, which: int, call: Entry, later_ms: int) -> None:
+        until_ms = self.clock() + later_ms
+        assert self._run(self.stores[which].defer(call.id, until_ms)) == self.model.defer(call.id, until_ms)
+
+    @rule(which=st.integers(0, 1), later_ms=LATER_MS)
+    def beat(self, which: int, later_ms: int) -> None:
+        self.clock.now_ms += later_ms
+        assert self._run(self.stores[which].heartbeat(self.clock())) == self.model.expire_due(self.clock())
+
+    @rule(which=st.integers(0, 1), key=KEYS, value=st.text(max_size=9), later_ms=LATER_MS | st.just(-1))
+    def remember(self, which: int, key: str, value: str, later_ms: int) -> None:
+        self._run(self.stores[which].remember(key, value, self.clock() + later_ms))
+        self.notes[key] = value, self.clock() + later_ms
+
+    @rule(which=st.integers(0, 1), key=KEYS)
+    def recall(self, which: int, key: str) -> None:
+        value, until_ms = self.notes.get(key, ("", 0))
+        expected = value.encode("utf-8", "replace").decode() if until_ms > self.clock() else None
+        assert self._run(self.stores[which].recall(key, self.clock())) == expected
 
     @invariant()
     def balances_are_the_sums_of_their_rows(self) -> None:

@@ -10,18 +10,16 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from secrets import token_hex
 from typing import Any
 
 import redis
 import redis.asyncio
-from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
-from redis.retry import Retry
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from llmcap_addon.budget.ledger import (
     LEASE_MS,
     MAX_AMOUNT,
+    MAX_NOTES,
     Balance,
     Charge,
     Entry,
@@ -31,9 +29,10 @@ from llmcap_addon.budget.ledger import (
     Short,
 )
 from llmcap_addon.budget.stores import redis_scripts as scripts
-from llmcap_addon.budget.stores.redis_errors import OPERATION_S, check_keeping, evicts, explain
+from llmcap_addon.budget.stores.redis_errors import OPERATION_S, evicts, explain
+from llmcap_addon.budget.stores.redis_open import connection_options, find_ledger, half_moved, newer
 from llmcap_addon.budget.stores.redis_url import RedisPlace
-from llmcap_addon.budget.stores.text import text
+from llmcap_addon.budget.stores.text import check_note, text
 from llmcap_addon.errors import StoreError
 from llmcap_addon.money import Nanousd
 from llmcap_addon.usage import Usage
@@ -51,8 +50,6 @@ PAGE_ROWS = 500
 LOOK_S = 1.0
 """How often admissions have Redis look whether it evicts keys: that takes 20 µs of its time, a quarter of what a
 reservation does. What is thrown away in between is found missing by the scripts."""
-HEALTH_S = 15
-"""A connection that was idle for longer is tried with a PING before it is used."""
 
 
 class RedisStore:
@@ -144,6 +141,22 @@ class RedisStore:
         ended = scripts.write_settlement(Settlement(0, Usage(), settled_at_ms, status=status, note=note))
         return bool((await self._whole(self._ask("void", id=_json(entry_id), settlement=ended)))[1])
 
+    async def defer(self, entry_id: str, until_ms: int) -> bool:
+        """Keep a call reserved until a time, whatever becomes of this process."""
+        return bool((await self._whole(self._ask("defer", id=_json(entry_id), until=f'"{until_ms}"')))[1])
+
+    async def remember(self, key: str, value: str, until_ms: int) -> None:
+        """Keep a note; how long Redis itself keeps it goes by its own clock."""
+        check_note(key, value)
+        lasts_ms = until_ms - self._clock()
+        times = {"until": f'"{until_ms}"', "lasts_ms": f'"{lasts_ms}"'}
+        await self._whole(self._ask("remember", key=_json(key), value=_json(value), **times))
+
+    async def recall(self, key: str, now_ms: int) -> str | None:
+        """Read a note."""
+        value = (await self._whole(self._ask("recall", key=_json(key), now=f'"{now_ms}"')))[1]
+        return None if value is None else str(value.decode())
+
     async def record_refusal(self, entry: Entry, caps: Sequence[str], note: str) -> None:
         """Write the row of a call that was not forwarded."""
         if entry.id in self._doubtful:
@@ -188,7 +201,7 @@ class RedisStore:
         return tuple(rows.values())
 
     async def heartbeat(self, now_ms: int) -> int:
-        """Renew the lease, expire what dead processes hold, and undo reservations whose answer never came."""
+        """Renew the lease, expire what dead processes hold and what is due, and undo reservations without an answer."""
         if self._tasks:  # what was begun before is done before
             await asyncio.wait(self._tasks)
         found = await self._whole(self._beat(now_ms))
@@ -287,14 +300,10 @@ class RedisStore:
         if found[0] == b"evicts":
             raise self._evicts(found[1])
         if found[0] == b"schema":
-            raise self._newer(found[1].decode())
+            raise newer(found[1].decode(), self._place)
+        if found[0] == b"moving":
+            raise half_moved(self._place)
         return found
-
-    def _newer(self, schema: str) -> StoreError:
-        return StoreError(
-            f"ledger {self._place}: it was written by a newer LLMCap (schema {schema}, this one knows"
-            f" {scripts.SCHEMA}); upgrade LLMCap, or add ?prefix=another-name to store:"
-        )
 
     # ── reservations without an answer ──
 
@@ -313,23 +322,13 @@ class RedisStore:
     # ── opening ──
 
     async def _beat(self, now_ms: int) -> Any:
-        return await self._ask("heartbeat", settled=f'"{now_ms}"', look="true")
+        return await self._ask("heartbeat", settled=f'"{now_ms}"', max_notes=str(MAX_NOTES), look="true")
 
     def _open(self) -> None:
-        client = redis.Redis(**self._options(), connection_pool=None)
+        client = redis.Redis(**connection_options(self._place), connection_pool=None)
         try:
-            check_keeping(_info(client), self._place)
-            found: Any = client.eval(scripts.script("open").body, 1, self._meta, token_hex(8))
-            ledger, schema = (part.decode() for part in found)
-            if not ledger or not schema.isdecimal():
-                raise StoreError(
-                    f"ledger {self._place}: keys of another program stand in its place;"
-                    " add ?prefix=another-name to store:"
-                )
-            if schema != scripts.SCHEMA:
-                raise self._newer(schema)
-            self._ledger = ledger
-            wanted = self._request(settled=f'"{self._clock()}"', is_first="true")
+            self._ledger = find_ledger(client, self._place, self._meta)
+            wanted = self._request(settled=f'"{self._clock()}"', max_notes=str(MAX_NOTES), is_first="true")
             found = self._checked(client.eval(scripts.script("heartbeat").body, 1, self._meta, wanted))
             if found[0] == b"taken":
                 raise StoreError(f"ledger {self._place}: the owner's name {self._owner} is in use")
@@ -341,7 +340,7 @@ class RedisStore:
     def _connected(self) -> redis.asyncio.Redis:
         if self._client is None:
             kind = redis.asyncio.SSLConnection if self._place.tls else redis.asyncio.Connection
-            options = self._options()
+            options = connection_options(self._place)
             options.pop("ssl", None)
             self._client = redis.asyncio.Redis(
                 connection_pool=redis.asyncio.BlockingConnectionPool(
@@ -349,34 +348,6 @@ class RedisStore:
                 )
             )
         return self._client
-
-    def _options(self) -> dict[str, Any]:
-        """A connection's settings. Nothing is tried twice: an extension whose answer was lost would count double."""
-        place = self._place
-        options: dict[str, Any] = {
-            "host": place.host,
-            "port": place.port,
-            "db": place.database,
-            "username": place.username,
-            "password": place.password,
-            "socket_timeout": OPERATION_S,
-            "socket_connect_timeout": OPERATION_S,
-            "socket_keepalive": True,
-            "health_check_interval": HEALTH_S,
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,
-        }
-        if place.tls:
-            options |= {"ssl": True, "ssl_ca_certs": str(place.ca) if place.ca else None}
-        return options
-
-
-def _info(client: redis.Redis) -> dict[str, object] | None:
-    try:
-        told: Any = client.info()
-    except NoPermissionError:
-        return None
-    return dict(told)
 
 
 def _check(settlement: Settlement) -> None:

@@ -16,11 +16,14 @@ from llmcap_addon.budget.stores.redis_globs import globs_for_lua
 from llmcap_addon.budget.stores.text import text
 from llmcap_addon.usage import Usage
 
-SCHEMA = "1"
+SCHEMA = "2"
 """Of the keys and fields that ledger.lua names; a newer LLMCap that changes them raises it there and here."""
+OLD_SCHEMA = "1"
+"""What migrate.lua brings to `SCHEMA`."""
 UNDONE_MS = 3_600_000
 """How long an undone reservation is remembered: longer than a request can be on its way."""
 
+_ALONE = ("open", "migrate")
 _COUNTS = tuple(field.name for field in fields(Usage))
 _ROW_LABELS = (*LABELS, RUN)
 _RUN_PERIOD = "run:"
@@ -37,10 +40,10 @@ class Script:
 
 @lru_cache
 def script(name: str) -> Script:
-    """Read a script by its name ("reserve"): lua/NAME.lua after what all share, but for "open"."""
+    """Read a script by its name ("reserve"): lua/NAME.lua after what all share, but for those of a start."""
     folder = resources.files(__package__).joinpath("lua")
     body = folder.joinpath(f"{name}.lua").read_text("utf-8")
-    if name != "open":
+    if name not in _ALONE:
         body = f"{folder.joinpath('ledger.lua').read_text('utf-8')}\n{body}"
     return Script(name, body, sha1(body.encode(), usedforsecurity=False).hexdigest())  # Redis' own name for it
 

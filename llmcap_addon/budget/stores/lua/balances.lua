@@ -3,7 +3,7 @@ local found = {}
 for at, charge in ipairs(ask.charges) do
     local posted, pending = read_balance(charge.id)
     if not posted then
-        posted, pending = sum_rows(charge)
+        posted, pending = sum_up(charge)
     end
     found[at] = {posted, pending}
 end

@@ -1,4 +1,5 @@
--- Renew this process's lease, by the clock of Redis, and expire what processes hold whose lease is over.
+-- Renew this process's lease, by the clock of Redis, and expire what processes hold whose lease is over. Expire what was
+-- deferred until now, by the clock of who asks, and drop notes, a thousand of each at a time.
 --
 -- When nobody has beaten for a whole lease, Redis itself was away (or nobody was there): the living get another lease's
 -- time to come back before anything is expired.
@@ -25,4 +26,18 @@ if now >= grace then
     end
 end
 redis.call('ZADD', BASE .. 'owners', plain(now + lease), ask.owner)
+local due = redis.call('ZRANGEBYSCORE', BASE .. 'deferred', '-inf', ask.settled, 'LIMIT', 0, 1000)
+count = count + expire_rows(due, '', ask.settled, 'its bill did not come in time')
+for _, id in ipairs(due) do
+    redis.call('ZREM', BASE .. 'deferred', id) -- (also those whose rows were lost)
+end
+local old = redis.call('ZRANGEBYSCORE', BASE .. 'notes', '-inf', ask.settled, 'LIMIT', 0, 1000)
+local surplus = redis.call('ZCARD', BASE .. 'notes') - ask.max_notes
+if #old == 0 and surplus > 0 then
+    old = redis.call('ZRANGE', BASE .. 'notes', 0, math.min(surplus, 1000) - 1)
+end
+for _, key in ipairs(old) do
+    redis.call('ZREM', BASE .. 'notes', key)
+    redis.call('DEL', BASE .. 'note:' .. key)
+end
 return {'expired', count, evicts() or ''}

@@ -1,30 +1,38 @@
 -- What all scripts share; each is sent to Redis with this text before its own.
 --
 -- KEYS[1] is "{prefix}:meta", ARGV[1] a JSON object `ask`. The braces put all keys into one slot of a cluster:
---   meta             hash: id of the ledger, schema, seq (number of the newest row), undone (how many rows were taken
---                    away again), live:RUN (how many members that set has), beat and grace (see heartbeat.lua)
+--   meta             hash: id of the ledger, schema, moved (see migrate.lua), seq (number of the newest row), undone (how
+--                    many rows were taken away again), open and live:RUN (how many members those sets have), beat and
+--                    grace (see heartbeat.lua)
 --   row:ID           hash: one call; state is pending, posted, voided, expired, refused, or undone (see undo.lua)
 --   charged:ID       the balances that a pending or expired row counts in: ids, with blanks between
 --   rows             sorted set: "SEQ:ID" of all rows, by the start of their calls
+--   open             sorted set: ids of the pending and expired rows, by the start of their calls
+--   day:N, hour:N    hash: what was posted of calls that began in that day or hour (of UTC, counted since 1970), by their
+--                    labels as a JSON list; and how many rows began in it, by ""
 --   pending:OWNER    set: ids of the rows that a process holds
+--   deferred         sorted set: ids of the pending rows that nobody holds, by the time at which they expire
 --   owners           sorted set: processes, by the end of their leases on the clock of Redis
 --   balance:ID       hash: one balance
 --   live:RUN         sorted set: ids of the balances per run (all others: of run ""), by their reset
 --   seen:PERIOD_ID   set: ids of a cap's balances in one period
+--   note:KEY         the end of a note's time, a blank, the note; gone after that time
+--   notes            sorted set: keys of the notes, by that end
 --
 -- Amounts are decimal strings of nano-dollars. They are added by HINCRBY, in 64-bit integers, and compared as Lua's
 -- doubles, which are exact up to 2^53. A script that fails has changed nothing: Redis takes the first write of a script
 -- or none, so that writes follow only after everything is checked.
 --
 -- A Redis that evicts throws single keys away. Of a ledger that has lost some, all that can be told to be still right
--- is used: a balance is made again from the rows, and where rows are missing too, a script fails with "LLMCAP LOST".
+-- is used: a balance is made again from the rows, a day or hour that does not know all its rows is summed up from them,
+-- and where rows are missing too, a script fails with "LLMCAP LOST".
 
 local MOST = 9007199254740991
-local SCHEMA = '1'
+local SCHEMA = '2'
 local BASE = string.sub(KEYS[1], 1, -5)
 
 local ask = cjson.decode(ARGV[1])
-local meta = redis.call('HMGET', KEYS[1], 'id', 'schema', 'seq', 'undone')
+local meta = redis.call('HMGET', KEYS[1], 'id', 'schema', 'seq', 'undone', 'moved', 'open')
 
 local function lost(what)
     error('LLMCAP LOST ' .. what)
@@ -156,6 +164,17 @@ local function add(sum, number)
     sum.small = small % 1e9
 end
 
+-- The same for an amount as it is stored, which may be a sum past 2^53 already.
+local function in_parts(text)
+    local cut = math.max(#text - 9, 0)
+    return tonumber(string.sub(text, 1, cut)) or 0, tonumber(string.sub(text, cut + 1))
+end
+
+local function add_parts(sum, large, small)
+    add(sum, small)
+    sum.large = sum.large + large
+end
+
 local function written(sum)
     if sum.large == 0 then
         return plain(sum.small)
@@ -170,37 +189,129 @@ local function need_rows()
     end
 end
 
--- What the rows that a charge counts have posted and pending, and which of them can still change that.
-local function sum_rows(charge)
-    need_rows()
-    local posted, pending = {large = 0, small = 0}, {large = 0, small = 0}
-    local open = {}
-    local globs = cjson.decode(charge.globs)
-    local wanted = {}
-    for label in pairs(globs) do
-        wanted[#wanted + 1] = label
+-- Whether the list of rows that can still change what they count for is as long as it was made.
+local function need_open()
+    if redis.call('ZCARD', BASE .. 'open') < tonumber(meta[6] or 0) then
+        lost('open')
     end
-    local resets = charge.resets == 'inf' and '+inf' or '(' .. charge.resets
-    local first = redis.call('ZCOUNT', BASE .. 'rows', '-inf', '(' .. charge.starts)
-    local last = first + redis.call('ZCOUNT', BASE .. 'rows', charge.starts, resets) - 1
-    for from = first, last, 1000 do
-        for _, member in ipairs(redis.call('ZRANGE', BASE .. 'rows', from, math.min(from + 999, last))) do
-            local id = string.sub(member, 18)
-            local row = redis.call('HMGET', BASE .. 'row:' .. id, 'state', 'cost', 'reserved', unpack(wanted))
-            local labels = {}
-            for at, label in ipairs(wanted) do
-                labels[label] = row[at + 3]
-            end
+end
+
+local LABELS = {'host', 'provider', 'model', 'client', 'billing', 'run'}
+
+-- A row's labels, as HMGET gives them from an index on.
+local function named(values, from)
+    local labels = {}
+    for at, label in ipairs(LABELS) do
+        labels[label] = values[from + at - 1] or (label == 'billing' and 'api' or '')
+    end
+    return labels
+end
+
+local function labels_field(labels)
+    local values = {}
+    for at, label in ipairs(LABELS) do
+        values[at] = labels[label]
+    end
+    return cjson.encode(values)
+end
+
+local function sum_rows(sum, globs, from, to)
+    local first = redis.call('ZCOUNT', BASE .. 'rows', '-inf', '(' .. plain(from))
+    local last = first + redis.call('ZCOUNT', BASE .. 'rows', plain(from), '(' .. plain(to)) - 1
+    for at = first, last, 1000 do
+        for _, member in ipairs(redis.call('ZRANGE', BASE .. 'rows', at, math.min(at + 999, last))) do
+            local row = redis.call('HMGET', BASE .. 'row:' .. string.sub(member, 18), 'cost', unpack(LABELS))
             if not row[1] then -- (an undone reservation is no member, so every member had its row)
                 lost('row')
             end
-            if matches(globs, labels) then
-                add(posted, tonumber(row[2]))
-                add(pending, tonumber(row[3]))
-                if row[1] == 'pending' or row[1] == 'expired' then
-                    open[#open + 1] = id
+            if row[1] ~= '0' and matches(globs, named(row, 2)) then
+                add(sum, tonumber(row[1]))
+            end
+        end
+    end
+end
+
+-- Days and hours as they were read, for all charges of a script: {labels as JSON, dollars, nano-dollars, …}, or false when not all of
+-- their rows are in them (their key was lost for a while).
+local read_spans, read_labels = {}, {}
+local function read_span(key, from, to)
+    if read_spans[key] == nil then
+        local found = redis.call('HGETALL', BASE .. key)
+        local spent, count = {}, 0
+        for at = 1, #found, 2 do
+            if found[at] == '' then
+                count = tonumber(found[at + 1])
+            else
+                local next = #spent + 1
+                spent[next], spent[next + 1], spent[next + 2] = found[at], in_parts(found[at + 1])
+            end
+        end
+        local is_whole = count == redis.call('ZCOUNT', BASE .. 'rows', plain(from), '(' .. plain(to))
+        read_spans[key] = is_whole and spent
+    end
+    return read_spans[key]
+end
+
+-- Adds what rows begun in a time have posted: whole days, then whole hours, then row by row.
+local SPANS = {{name = 'day:', ms = 86400000}, {name = 'hour:', ms = 3600000}}
+local function sum_posted(sum, globs, fitting, from, to, level)
+    if from >= to then
+        return
+    end
+    local span = SPANS[level]
+    if not span then
+        sum_rows(sum, globs, from, to)
+        return
+    end
+    local first, last = math.ceil(from / span.ms), math.floor(to / span.ms)
+    if first >= last then
+        sum_posted(sum, globs, fitting, from, to, level + 1)
+        return
+    end
+    sum_posted(sum, globs, fitting, from, first * span.ms, level + 1)
+    for number = first, last - 1 do
+        local begins, ends = number * span.ms, (number + 1) * span.ms
+        local spent = read_span(span.name .. plain(number), begins, ends)
+        if not spent then
+            sum_posted(sum, globs, fitting, begins, ends, level + 1)
+        else
+            for at = 1, #spent, 3 do
+                local labels = spent[at]
+                if fitting[labels] == nil then
+                    read_labels[labels] = read_labels[labels] or named(cjson.decode(labels), 1)
+                    fitting[labels] = matches(globs, read_labels[labels])
+                end
+                if fitting[labels] then
+                    add_parts(sum, spent[at + 1], spent[at + 2])
                 end
             end
+        end
+    end
+    sum_posted(sum, globs, fitting, last * span.ms, to, level + 1)
+end
+
+-- What the rows that a charge counts have posted and pending, and which of them can still change that.
+local function sum_up(charge)
+    need_rows()
+    need_open()
+    local posted, pending, open = {large = 0, small = 0}, {large = 0, small = 0}, {}
+    local globs = cjson.decode(charge.globs)
+    local oldest = redis.call('ZRANGE', BASE .. 'rows', 0, 0, 'WITHSCORES')
+    local newest = redis.call('ZRANGE', BASE .. 'rows', -1, -1, 'WITHSCORES')
+    if oldest[2] then
+        local from = math.max(tonumber(charge.starts), tonumber(oldest[2]))
+        local to = math.min(tonumber(charge.resets == 'inf' and newest[2] + 1 or charge.resets), newest[2] + 1)
+        sum_posted(posted, globs, {}, from, to, 1)
+    end
+    local resets = charge.resets == 'inf' and '+inf' or '(' .. charge.resets
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', BASE .. 'open', charge.starts, resets)) do
+        local row = redis.call('HMGET', BASE .. 'row:' .. id, 'reserved', unpack(LABELS))
+        if not row[1] then
+            lost('row')
+        end
+        if matches(globs, named(row, 2)) then
+            add(pending, tonumber(row[1]))
+            open[#open + 1] = id
         end
     end
     return written(posted), written(pending), open
@@ -216,7 +327,7 @@ end
 
 -- Makes a balance from the rows of its period that match it, so that a cap that is new counts what was spent before.
 local function make_balance(charge)
-    local posted, pending, open = sum_rows(charge)
+    local posted, pending, open = sum_up(charge)
     redis.call('HSET', BASE .. 'balance:' .. charge.id, 'cap', charge.cap, 'key', charge.key, 'scope', charge.scope,
         'period', charge.period, 'starts', charge.starts, 'resets', charge.resets, 'match', charge.match,
         'globs', charge.globs, 'posted', posted, 'pending', pending)
@@ -336,6 +447,13 @@ local function keep_lease()
     redis.call('ZADD', BASE .. 'owners', 'NX', plain(now_ms() + tonumber(ask.lease_ms)), ask.owner)
 end
 
+-- Adds to a field of the day and of the hour in which a call began.
+local function add_to_spans(started, field, number)
+    for _, span in ipairs(SPANS) do
+        redis.call('HINCRBY', BASE .. span.name .. plain(math.floor(tonumber(started) / span.ms)), field, number)
+    end
+end
+
 -- Writes the row of `ask.entry`: `fields` are the entry's own, in pairs.
 local function insert(state, reserved, ids, caps, note)
     local entry = ask.entry
@@ -346,9 +464,11 @@ local function insert(state, reserved, ids, caps, note)
         'cost', '0', 'usage', '{}', 'status', '0', 'note', note, unpack(entry.fields))
     write_caps(row, caps)
     redis.call('ZADD', BASE .. 'rows', entry.started, seq .. ':' .. entry.id)
+    add_to_spans(entry.started, '', 1)
     if state == 'pending' then
         keep_lease()
         redis.call('SADD', BASE .. 'pending:' .. ask.owner, entry.id)
+        redis.call('HINCRBY', KEYS[1], 'open', redis.call('ZADD', BASE .. 'open', entry.started, entry.id))
         redis.call('SET', BASE .. 'charged:' .. entry.id, table.concat(ids, ' '))
     end
 end
@@ -387,16 +507,24 @@ local function joined(set)
 end
 
 -- Ends a row. The SREM comes first: on a full server Redis lets a script go on that has begun with a write which needs
--- no memory, and what a call cost must get in.
+-- no memory, and what a call cost must get in. What was deferred has no owner.
 local function finish(id, owner, state, cost, marks, ended, posted, pending)
     local ids = charged(id)
     redis.call('SREM', BASE .. 'pending:' .. owner, id)
+    if owner == '' then
+        redis.call('ZREM', BASE .. 'deferred', id)
+    end
     move(ids, posted, pending)
+    if posted ~= '0' then
+        local row = redis.call('HMGET', BASE .. 'row:' .. id, 'started', unpack(LABELS))
+        add_to_spans(row[1], labels_field(named(row, 2)), posted)
+    end
     redis.call('HSET', BASE .. 'row:' .. id, 'state', state, 'reserved', '0', 'cost', cost, 'marks', joined(marks),
         'settled', ended.settled, 'usage', ended.usage, 'status', ended.status, 'response_model', ended.model,
         'note', ended.note)
     if state ~= 'expired' then
         redis.call('DEL', BASE .. 'charged:' .. id)
+        redis.call('HINCRBY', KEYS[1], 'open', 0 - redis.call('ZREM', BASE .. 'open', id))
     end
 end
 
@@ -421,25 +549,29 @@ local function settle(id, settlement)
     if cost > reserved + posted then
         marks.overrun = true
     end
+    marks.deferred = nil
     finish(id, found[5], 'posted', settlement.cost, marks, settlement, plain(cost - posted), less(found[2]))
     return 1
 end
 
 -- Rows that were lost, or what they counted in, stay as they are: what they hold stays reserved.
-local function expire(owner, settled)
-    local ids = redis.call('SMEMBERS', BASE .. 'pending:' .. owner)
+local function expire_rows(ids, owner, settled, note)
     for _, id in ipairs(ids) do
         local found = redis.call('HMGET', BASE .. 'row:' .. id, 'reserved', 'marks')
         if found[1] and redis.call('EXISTS', BASE .. 'charged:' .. id) == 1 then
             local marks = words(found[2])
             marks.expired, marks.estimated = true, true
-            local ended = {settled = settled, usage = '{}', status = '0', model = '',
-                note = 'its process ended before it was settled'}
+            local ended = {settled = settled, usage = '{}', status = '0', model = '', note = note}
             finish(id, owner, 'expired', found[1], marks, ended, found[1], less(found[1]))
         end
     end
-    redis.call('ZREM', BASE .. 'owners', owner)
     return #ids
+end
+
+local function expire(owner, settled)
+    local ids = redis.call('SMEMBERS', BASE .. 'pending:' .. owner)
+    redis.call('ZREM', BASE .. 'owners', owner)
+    return expire_rows(ids, owner, settled, 'its process ended before it was settled')
 end
 
 -- ── does Redis keep what it is given? ──
@@ -464,4 +596,7 @@ if meta[1] ~= ask.ledger then
 end
 if meta[2] ~= SCHEMA then
     return {'schema', meta[2] or ''}
+end
+if meta[5] then
+    return {'moving'}
 end

@@ -10,14 +10,17 @@ if not found[1] then
     redis.call('PEXPIRE', row, ask.keep_ms)
     return {'ended', 0}
 end
-if found[1] ~= 'pending' then
+if found[1] ~= 'pending' or found[3] == '' then -- (what was deferred has been sent)
     return {'ended', 0}
 end
 local ids = charged(ask.id)
 redis.call('SREM', BASE .. 'pending:' .. found[3], ask.id)
 move(ids, '0', less(found[2]))
 local seq = redis.call('HGET', row, 'seq')
-redis.call('HINCRBY', KEYS[1], 'undone', redis.call('ZREM', BASE .. 'rows', seq .. ':' .. ask.id))
+local removed = redis.call('ZREM', BASE .. 'rows', seq .. ':' .. ask.id)
+redis.call('HINCRBY', KEYS[1], 'undone', removed)
+add_to_spans(found[4], '', 0 - removed)
+redis.call('HINCRBY', KEYS[1], 'open', 0 - redis.call('ZREM', BASE .. 'open', ask.id))
 redis.call('DEL', BASE .. 'charged:' .. ask.id, row)
 redis.call('HSET', row, 'state', 'undone')
 redis.call('PEXPIRE', row, ask.keep_ms)

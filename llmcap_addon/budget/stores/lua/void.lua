@@ -4,5 +4,7 @@ need_row(ask.id, found[1])
 if found[1] ~= 'pending' then
     return {'ended', 0}
 end
-finish(ask.id, found[4], 'voided', '0', words(found[3]), ask.settlement, '0', less(found[2]))
+local marks = words(found[3])
+marks.deferred = nil
+finish(ask.id, found[4], 'voided', '0', marks, ask.settlement, '0', less(found[2]))
 return {'ended', 1}
