@@ -29,7 +29,8 @@ KEPT_LABEL_CHARS = 200
 """Longer names are cut: the longest real model id, an AWS inference profile's ARN, stays below."""
 OTHERS = "(others)"
 
-type CallState = Literal["waiting", "running", "streaming", "done", "refused", "cut"]
+type CallState = Literal["waiting", "running", "streaming", "done", "refused", "cut", "deferred"]
+"""Of a deferred call the answer has ended; its bill comes with the answer to a later request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ class CallLine:
     """"plan" for a subscription's call, whose cost is notional and in no sum of what was spent."""
 
     def ended(self) -> bool:
-        """Whether the call is over."""
-        return self.state in ("done", "refused", "cut")
+        """Whether the call is over, though its bill may still be to come."""
+        return self.state in ("done", "refused", "cut", "deferred")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,21 @@ nobody limited (shorten). Everything that fails ends in a refusal, unless the us
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
 from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.ledger import Entry, Settlement
-from llmcap_addon.budget.matching import API, BILLING, PLAN
+from llmcap_addon.budget.matching import API, PLAN
 from llmcap_addon.call import Call
 from llmcap_addon.errors import PriceError, StoreError
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.admission import Admission, Granted, Policy, is_sliced
+from llmcap_addon.gate.jobs import Defer, Jobs
 from llmcap_addon.gate.live import LiveCall, Step, Void
 from llmcap_addon.gate.runtime import Runtime
+from llmcap_addon.gate.writing import Writing
 from llmcap_addon.money import Nanousd
 from llmcap_addon.pricing.quote import Pricing, Quote
 from llmcap_addon.usage import Reading, Usage
@@ -28,10 +29,6 @@ from llmcap_addon.wire.dialect import Refusal
 
 MAX_WHOLE = 1_000
 """Hosts remembered to answer in one piece; more than anyone names under `hosts:`."""
-MAX_UNWRITTEN = 10_000
-"""Settlements kept for a store that fails; past it their reservations stay pending until they expire, in full."""
-
-
 BEYOND_PLAN_MS = 3_600_000
 """For so long after an answer that was billed beyond its plan the next calls count as paid by the token from the start:
 plans are refilled every few hours. An answer that says otherwise ends it."""
@@ -64,13 +61,25 @@ class Gate:
         self._on_store_trouble = on_store_trouble or on_trouble
         self._admission = Admission(budget, runtime, lambda entry: self._tell(_waiting_line(entry)))
         self._tripped: dict[tuple[str, str, str], Nanousd] = {}
-        self._unwritten: deque[tuple[LiveCall, Settlement | Void]] = deque()
+        self.jobs = Jobs(
+            budget=budget,
+            pricing=lambda: self.pricing,
+            runtime=runtime,
+            on_change=self._tell,
+            on_trouble=on_trouble,
+            on_store_trouble=self._on_store_trouble,
+        )
+        self._writing = Writing(
+            budget=budget,
+            jobs=self.jobs,
+            runtime=runtime,
+            wake=self._admission.wake,
+            on_trouble=on_trouble,
+            on_store_trouble=self._on_store_trouble,
+        )
         self._whole: set[tuple[str, str]] = set()
         self._beyond_plan_until_ms: dict[str, int] = {}
         """Host → until when its plan is taken to be used up; only hosts whose answers say so."""
-        self._unsure: deque[tuple[Entry, Refusal]] = deque(maxlen=MAX_UNWRITTEN)
-        """Refused calls whose reservation may have been made all the same (a store can fail after it did), and whose
-        rows may not have been written."""
 
     # ── admission ──
 
@@ -92,7 +101,7 @@ class Gate:
                 return self._allow_unbacked(call, entry)
             outcome = messages.failure("store", f"refused, the ledger can't be used: {error}")
             # Its row is written when the store is back: to try now would hold the answer up once more for as long.
-            self._unsure.append((entry, outcome))
+            self._writing.owe(entry, outcome)
             self._tell(_refused_line(entry, outcome))
             return outcome
         except Exception as error:
@@ -102,7 +111,7 @@ class Gate:
             outcome = messages.failure(
                 "internal", f"refused after an internal error ({type(error).__name__}); nothing was sent or spent"
             )
-            self._unsure.append((entry, outcome))
+            self._writing.owe(entry, outcome)
         if isinstance(outcome, Refusal):
             await self.record_refusal(entry, outcome)
         return outcome
@@ -134,6 +143,13 @@ class Gate:
         if call.streamed and not self.pricing.ready:
             # In its first half second the proxy would count output in bytes, and cut at a quarter of what is allowed.
             await self._runtime.in_thread(self.pricing.load_tokenizer)
+        if call.stored and call.stored_bound is None:
+            stored = await self.jobs.look_up(call)
+            if isinstance(stored, Refusal):
+                return stored
+            call = stored.given_to(call)
+            marks = entry.marks | {"assumed"} if stored.assumed else entry.marks
+            entry = replace(entry, model=call.model, marks=marks)
         if (call.host, call.dialect) in self._whole:
             call = replace(call, bills_after_disconnect=True)
         quote = self.pricing.quote(call)
@@ -272,94 +288,27 @@ class Gate:
     async def record_refusal(self, entry: Entry, refusal: Refusal) -> None:
         """Show a refusal and write its row; a store that fails gets the row later, no money was moved."""
         self._tell(_refused_line(entry, refusal))
-        try:
-            await self._write_refusal(entry, refusal)
-        except StoreError as error:
-            self._on_store_trouble(str(error))
-            self._unsure.append((entry, refusal))
-        except Exception as error:  # what was refused stays refused, whatever `on_error` says
-            self._on_trouble(f"internal error: a refusal could not be written down: {type(error).__name__}: {error}")
-
-    async def _write_refusal(self, entry: Entry, refusal: Refusal) -> None:
-        await self.budget.record_refusal(entry, (refusal.cap,) if refusal.cap else (), refusal.kind)
+        await self._writing.write_refusal(entry, refusal)
 
     # ── the end ──
 
-    async def _write_down(self, live: LiveCall, ended: Settlement | Void) -> None:
+    async def _write_down(self, live: LiveCall, ended: Settlement | Void | Defer) -> None:
         self.live.pop(live.entry.id, None)
-        try:
-            await self._write(live, ended)
-        except Exception as error:
-            if isinstance(error, StoreError):
-                self._on_store_trouble(str(error))
-            else:
-                self._on_trouble(f"internal error: a call could not be written down: {type(error).__name__}: {error}")
-            if len(self._unwritten) < MAX_UNWRITTEN:
-                self._unwritten.append((live, ended))
-        finally:
-            self._admission.wake()
+        await self._writing.write_down(live, ended)
+
+    @property
+    def unwritten(self) -> int:
+        """How much the store has not taken yet, or may have taken unheard."""
+        return self._writing.unwritten + self.jobs.unwritten
+
+    async def retry_unwritten(self) -> None:
+        """Write down what a failing store did not take; call it now and then, and at the end. Raises StoreError."""
+        await self._writing.retry()
 
     def note_billing(self, call: Call, told: str) -> None:
         """Note, from an answer's head, how a plan's calls are paid: the next ones are counted so from the start."""
         if told:
             self._beyond_plan_until_ms[call.host] = self._runtime.now_ms() + BEYOND_PLAN_MS if told == API else 0
-
-    async def _write(self, live: LiveCall, ended: Settlement | Void) -> None:
-        if live.is_beyond_plan and isinstance(ended, Settlement):
-            # Paid by the token after all: it counts for every cap, in a row of its own. Both may be tried again.
-            paid = replace(live.entry, id=f"{live.entry.id}-paid", billing=API)
-            await self.budget.post_unreserved(paid, {**live.call.labels(), BILLING: API}, ended)
-            ended = Void(ended.settled_at_ms, ended.status, "paid by the token, its plan is used up: see its other row")
-        if not live.backed:
-            if isinstance(ended, Void):
-                # A row all the same; and a reservation that was made before the store failed is released by it.
-                ended = Settlement(0, Usage(), ended.settled_at_ms, frozenset({"failed"}), ended.status, "", ended.note)
-            await self.budget.post_unreserved(live.entry, live.call.labels(), ended)
-        elif isinstance(ended, Void):
-            await self.budget.void(live.entry.id, ended.settled_at_ms, ended.status, ended.note)
-        else:
-            await self.budget.settle(live.entry.id, ended)
-
-    async def retry_unwritten(self) -> None:
-        """Write down what a failing store did not take; call it now and then, and at the end."""
-        while self._unwritten:
-            live, ended = self._unwritten[0]
-            try:
-                await self._write(live, ended)
-            except StoreError:
-                raise
-            except Exception as error:  # it must not keep the others waiting
-                self._on_trouble(f"internal error: a call could not be written down: {type(error).__name__}: {error}")
-                await self._write_bare(live, ended)
-            if self._unwritten and self._unwritten[0][0] is live:
-                self._unwritten.popleft()
-            self._admission.wake()
-        while self._unsure:
-            entry, refusal = self._unsure[0]
-            note = "refused, the ledger did not answer"
-            if await self.budget.void(entry.id, self._runtime.now_ms(), 0, note):
-                self._admission.wake()
-            else:
-                await self._write_refusal(entry, refusal)
-            if self._unsure and self._unsure[0][0] is entry:  # else it was pushed out meanwhile
-                self._unsure.popleft()
-
-    async def _write_bare(self, live: LiveCall, ended: Settlement | Void) -> None:
-        """Post what a call's row could not be written with, without its details: nothing but its money."""
-        if isinstance(ended, Settlement):
-            bare = Settlement(
-                cost=max(ended.cost, live.reserved),
-                usage=Usage(),
-                settled_at_ms=ended.settled_at_ms,
-                marks=frozenset({"estimated"}),
-                note="its details could not be written down",
-            )
-            try:
-                await self._write(live, bare)
-            except StoreError:
-                raise
-            except Exception as error:
-                self._on_trouble(f"internal error: a cost could not be written down: {type(error).__name__}: {error}")
 
     def _tell(self, line: CallLine) -> None:
         """Show a call; what fails in showing it is no reason to forget what it holds."""

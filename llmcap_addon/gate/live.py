@@ -21,6 +21,7 @@ from llmcap_addon.budget.matching import API, PLAN
 from llmcap_addon.call import Call
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.admission import Granted
+from llmcap_addon.gate.jobs import Defer
 from llmcap_addon.gate.pace import CLOUDS, Pace, hidden_tokens
 from llmcap_addon.gate.running import RunningCost
 from llmcap_addon.gate.runtime import Runtime
@@ -70,7 +71,7 @@ class LiveCall:
         pricing: Pricing,
         runtime: Runtime,
         on_change: Callable[[CallLine], None],
-        on_end: Callable[[LiveCall, Settlement | Void], Awaitable[None]],
+        on_end: Callable[[LiveCall, Settlement | Void | Defer], Awaitable[None]],
     ) -> None:
         self.entry = granted.entry
         self.call = call
@@ -242,6 +243,9 @@ class LiveCall:
         self.billing_told = reading.billing
         if ending == "never_sent" or (status >= 300 and reading.usage is None):
             return await self._void(status, note or ("the provider answered with an error" if status else ""))
+        if reading.job and not reading.final:
+            await self._on_end(self, Defer(reading.job, status))
+            return self._last_line("deferred", reading.usage or Usage(), 0, self.entry.marks)
         settlement = await self._settlement(reading, ending, status, note)
         await self._on_end(self, settlement)
         marks = self.entry.marks | settlement.marks
@@ -265,14 +269,16 @@ class LiveCall:
         try:
             return await self._worked_out(reading, ending, status, note)
         except Exception as error:  # whatever failed, the money that was set aside is posted, never lost
-            return Settlement(
-                cost=self.reserved,
-                usage=Usage(),
-                settled_at_ms=self._runtime.now_ms(),
-                marks=self.entry.marks | {"estimated"},
-                status=status,
-                note=f"posted as reserved, its cost could not be worked out: {type(error).__name__}",
-            )
+            why = f"posted as reserved, its cost could not be worked out: {type(error).__name__}"
+            return self._as(self.reserved, status, why)
+
+    def in_full(self, status: int, note: str) -> Settlement:
+        """Post all that it may have cost."""
+        return self._as(max(self.reserved, self.quote.amount(self.output_limit)), status, note)
+
+    def _as(self, cost: Nanousd, status: int, note: str) -> Settlement:
+        marks = self.entry.marks | {"estimated"}
+        return Settlement(cost, Usage(), self._runtime.now_ms(), marks, status, note=note)
 
     async def _worked_out(self, reading: Reading, ending: Ending, status: int, note: str) -> Settlement:
         marks = set(self.entry.marks)
@@ -359,7 +365,7 @@ class LiveCall:
             cache_read_tokens=usage.cache_read_tokens,
             output_tokens=usage.output_tokens,
             cost=cost,
-            reserved=0 if self.ended else self.reserved,
+            reserved=0 if self.ended and state != "deferred" else self.reserved,
             marks=marks,
             message=self.refusal.message if self.refusal is not None else "",
             billing=API if self.is_beyond_plan else self.entry.billing,

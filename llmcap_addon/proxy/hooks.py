@@ -17,21 +17,20 @@ from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers import TCPLayer
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from llmcap_addon.call import Call
 from llmcap_addon.errors import LLMCapError, UnreadableRequest
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.live import Ending, LiveCall
-from llmcap_addon.proxy import cutting, cutting_sockets, translate
+from llmcap_addon.proxy import cutting, cutting_sockets, refusing, translate
 from llmcap_addon.proxy.display import Display
 from llmcap_addon.proxy.exchange import Exchange, read_on
 from llmcap_addon.proxy.service import Service, Settings, Summary
 from llmcap_addon.proxy.socket_hooks import SocketHooks
+from llmcap_addon.proxy.watching import Watching
 from llmcap_addon.view.lines import flow_comment, refused_comment
-from llmcap_addon.wire import clients, routes
+from llmcap_addon.wire import routes
 from llmcap_addon.wire.dialect import Dialect, Refusal, Request
 from llmcap_addon.wire.dialects import DIALECTS
 from llmcap_addon.wire.hosts import is_llm_host
-from llmcap_addon.wire.routes import Route
 
 START_WAIT_S = 30.0
 """Connections that come before caps.yaml is read wait so long to learn whose they are: its `hosts:` says it."""
@@ -64,6 +63,7 @@ class Hooks:
         self._exchanges: dict[http.HTTPFlow, Exchange] = {}
         """Those not settled yet."""
         self._sockets = SocketHooks(self._spawn, _is_gone)
+        self._watching = Watching()
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
@@ -121,6 +121,7 @@ class Hooks:
             except Exception as error:  # the next one must be settled all the same
                 log.error("llmcap: internal error at the end of a call: %s: %s", type(error).__name__, error)
         await self._sockets.finish_all("shutdown")
+        await self._watching.finish_all()
         try:
             if self._display is not None:
                 await self._display.stop()
@@ -232,12 +233,15 @@ class Hooks:
         client = service.client_of(request)
         if route.kind == "socket":
             return self._sockets.open(flow, service, route, request, client)
+        if route.kind == "watched":
+            await self._watching.open(flow, service, route, request, client)
+            return None
         dialect = DIALECTS[route.dialect_name]
         if route.upgrade and service.config.unmetered != "allow":
             service.unclaimed.note(route.host, "WEBSOCKET", request.path, forwarded=False)
             return translate.upgrade_required(route)
         if route.kind == "unmetered":
-            return await self._unmetered(service, route, request, client, dialect)
+            return await refusing.refuse_unmetered(service, route, dialect, request, client)
         try:
             encoding = request.headers.get("content-encoding", "")
             raw = flow.request.raw_content
@@ -248,13 +252,11 @@ class Hooks:
             else:
                 request, call = translate.read(dialect, request, raw, encoding, route, client)
         except UnreadableRequest as error:
-            refusal = messages.failure("unreadable", f"refused, the request can't be understood: {error}")
-            await service.gate.note_refusal(route.dialect_name, route.host, route.provider, client, refusal)
-            return self._refuse(service, dialect, request, refusal, client)
+            return await refusing.refuse_unread(service, route, dialect, request, str(error), client)
         outcome = await service.gate.admit(call, lambda: _is_gone(flow))
         if isinstance(outcome, Refusal):
             flow.comment = refused_comment(call.model)
-            return self._refuse(service, dialect, request, outcome, client, call)
+            return refusing.refuse(service, dialect, request, outcome, client, call)
         try:
             self._send(flow, service, dialect, request, outcome)
         except BaseException as error:
@@ -289,45 +291,10 @@ class Hooks:
         self._exchanges[flow] = exchange
         cutting.watch(flow, exchange)
 
-    async def _unmetered(
-        self, service: Service, route: Route, request: Request, client: str, dialect: Dialect
-    ) -> http.Response | None:
-        place = f"{request.method} {route.host}{request.path}"
-        if service.config.unmetered == "allow":
-            one = service.unclaimed.note(route.host, request.method, request.path, forwarded=True)
-            if one.count == 1:
-                log.warning("llmcap: not metered, forwarded: %s %s%s", one.method, one.host, one.path)
-            return None
-        service.unclaimed.note(route.host, request.method, request.path, forwarded=False)
-        refusal = messages.failure(
-            "unmetered",
-            f"refused, {place} may cost money and is not metered yet. "
-            "To let such calls through uncounted, set `unmetered: allow` in caps.yaml.",
-        )
-        await service.gate.note_refusal(route.dialect_name, route.host, route.provider, client, refusal)
-        return self._refuse(service, dialect, request, refusal, client)
-
-    def _refuse(
-        self,
-        service: Service,
-        dialect: Dialect,
-        request: Request,
-        refusal: Refusal,
-        client: str,
-        call: Call | None = None,
-    ) -> http.Response:
-        """Shape a refusal. What was refused stays refused, also when shaping fails and `on_error: allow` is set."""
-        try:
-            status = clients.refusal_status(dialect.name, client, refusal.kind, service.config.refuse_with)
-            return translate.to_response(dialect.refusal(call, request, refusal, status))
-        except Exception as error:
-            log.error("llmcap: a refusal could not be shaped: %s: %s", type(error).__name__, error)
-            return translate.last_resort(refusal)
-
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Put the meter in the way of the body, chunk by chunk; no body is ever stored."""
         exchange = self._exchanges.get(flow)
-        if exchange is None or flow.response is None:
+        if self._watching.headers(flow) or exchange is None or flow.response is None:
             return
         try:
             translate.stream_through(flow, exchange)
@@ -338,11 +305,13 @@ class Hooks:
     async def response(self, flow: http.HTTPFlow) -> None:
         """Settle a call whose response has ended, by itself or cut."""
         self._sockets.answered(flow)
+        await self._watching.answered(flow)
         await self._finish(flow, "complete", "")
 
     async def error(self, flow: http.HTTPFlow) -> None:
         """Settle a call whose client or provider went away."""
         await self._sockets.end(flow)
+        self._watching.broken(flow)
         exchange = self._exchanges.get(flow)
         if exchange is None:
             return

@@ -105,13 +105,18 @@ def read(
     dialect: Dialect, request: Request, raw: bytes, encoding: str, route: Route, client: str
 ) -> tuple[Request, Call]:
     """Decode and understand a request; raises UnreadableRequest."""
+    request = decoded(request, raw, encoding, route)
+    call = dialect.parse(request, Target(route.provider, route.model, route.models, route.zone), client)
+    return request, with_habits(call, request)
+
+
+def decoded(request: Request, raw: bytes, encoding: str, route: Route) -> Request:
+    """Give a request with its body, any content-encoding taken off; raises UnreadableRequest."""
     try:
         body = decode_body(raw, encoding, MAX_REQUEST_BYTES) if encoding else raw
     except UndecodableBody as error:
         raise UnreadableRequest(f"its body is not {encoding!r} as it says: {error}") from error
-    request = replace(request, host=route.host, body=body)
-    call = dialect.parse(request, Target(route.provider, route.model, route.models, route.zone), client)
-    return request, with_habits(call, request)
+    return replace(request, host=route.host, body=body)
 
 
 def to_response(response: Response) -> http.Response:

@@ -1,4 +1,4 @@
-"""The dialects that are metered, by name; `routes` says which request speaks which."""
+"""The dialects that are metered or watched, by name; `routes` says which request speaks which."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from llmcap_addon.wire.google import GENERATE
 from llmcap_addon.wire.google_code_assist import CODE_ASSIST
 from llmcap_addon.wire.google_embeddings import EMBEDDINGS as GOOGLE_EMBEDDINGS
 from llmcap_addon.wire.google_interactions import INTERACTIONS
+from llmcap_addon.wire.jobs import JobDialect
 from llmcap_addon.wire.openai_audio import TRANSCRIPTION
 from llmcap_addon.wire.openai_chat import CHAT
 from llmcap_addon.wire.openai_compact import COMPACT, DECISIONS
 from llmcap_addon.wire.openai_completions import COMPLETIONS
 from llmcap_addon.wire.openai_embeddings import EMBEDDINGS
 from llmcap_addon.wire.openai_images import IMAGES
+from llmcap_addon.wire.openai_jobs import BACKGROUND
 from llmcap_addon.wire.openai_responses import RESPONSES
 from llmcap_addon.wire.openai_socket import RESPONSES_SOCKET
 from llmcap_addon.wire.openai_speech import SPEECH
@@ -26,6 +28,9 @@ from llmcap_addon.wire.socket import SocketDialect
 
 SOCKETS: Mapping[str, SocketDialect] = {dialect.name: dialect for dialect in (RESPONSES_SOCKET,)}
 """Those over a websocket."""
+
+JOBS: Mapping[str, JobDialect] = {dialect.name: dialect for dialect in (BACKGROUND,)}
+"""Those of requests that cost nothing, and tell what became of a job."""
 
 DIALECTS: Mapping[str, Dialect] = {
     dialect.name: dialect

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Reading, Usage
@@ -58,15 +60,14 @@ class ResponsesDialect(OpenAIErrors):
 
     def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
-        return self.call_of(load_json(request.body), request, target, client)
+        body = load_json(request.body)
+        call = self.call_of(body, request, target, client)
+        # It goes on at the provider whatever becomes of the connection (platform.openai.com/docs/guides/background). A
+        # discount for a late `background_options.completion_window` has no published price: none is counted.
+        return replace(call, bills_after_disconnect=True) if boolean(body, "background") else call
 
     def call_of(self, body: JsonObject, request: Request, target: Target, client: str) -> Call:
         """Understand a request whose JSON has been read; raises UnreadableRequest."""
-        if boolean(body, "background"):
-            raise UnreadableRequest(
-                "background responses are not metered yet, their usage comes later; "
-                "send it without `background`, or streamed"
-            )
         model = model_name(body, target)
         _refuse_other_models(body, model)
         builder = ContentBuilder()
@@ -99,14 +100,30 @@ class ResponsesDialect(OpenAIErrors):
     def remembers(self, call: Call) -> Remember:
         """Make what notes how long the conversation is that ends with a response to this call."""
 
-        def remember(response: JsonObject, usage: Usage) -> None:
-            output = response.get("output")
-            items = len(output) if isinstance(output, list) else 0
-            # Without any input billed its length is not told (a prewarm need not be billed).
-            tokens = usage.input_tokens + usage.output_tokens if usage.input_tokens else 0
-            self._seen.note(call.host, response.get("id"), call.model, tokens, items)
+        def remember(response: JsonObject, usage: Usage | None) -> None:
+            if usage is None:
+                self._seen.expect(call.host, response.get("id"), call.model)
+            else:
+                self._note(call.host, call.model, response, usage)
 
         return remember
+
+    def remembers_job(self, host: str) -> Remember:
+        """Make what notes the same of a response that began behind an earlier answer."""
+
+        def remember(response: JsonObject, usage: Usage | None) -> None:
+            model = self._seen.model(host, response.get("id"))
+            if usage is not None and model:
+                self._note(host, model, response, usage)
+
+        return remember
+
+    def _note(self, host: str, model: str, response: JsonObject, usage: Usage) -> None:
+        output = response.get("output")
+        items = len(output) if isinstance(output, list) else 0
+        # Without any input billed its length is not told (a prewarm need not be billed).
+        tokens = usage.input_tokens + usage.output_tokens if usage.input_tokens else 0
+        self._seen.note(host, response.get("id"), model, tokens, items)
 
     def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
         """Limit the answer; a stream's last event reports its usage unasked."""

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.meters import BodyMeter
-from llmcap_addon.wire.openai_responses_reader import Remember, ResponsesReader, count_item, take_response_usage
+from llmcap_addon.wire.openai_responses_reader import (
+    Remember,
+    ResponsesReader,
+    count_item,
+    job_of,
+    take_response_usage,
+)
 from llmcap_addon.wire.openai_usage import record_head
 from llmcap_addon.wire.sse import Event, SseMeter
 from llmcap_addon.wire.text import parse_object
@@ -60,6 +66,11 @@ class ResponsesBodyMeter(BodyMeter):
         payload = parse_object(body)
         record_head(self.reading, payload)
         self.reading.failed = bool(payload.get("error")) or payload.get("status") == "failed"
+        self.reading.job = job_of(payload)
+        if self.reading.job:
+            if self._remember is not None:
+                self._remember(payload, None)
+            return
         output = payload.get("output")
         if isinstance(output, list):
             self.reading.counted_output_tokens = sum(count_item(item, self._text) for item in output)

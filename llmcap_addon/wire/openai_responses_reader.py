@@ -19,8 +19,8 @@ MAX_ITEMS = 10_000
 """Output items whose deltas are kept apart; no answer has nearly as many."""
 
 
-type Remember = Callable[[JsonObject, Usage], None]
-"""Takes a response that has ended, and the usage it reported."""
+type Remember = Callable[[JsonObject, Usage | None], None]
+"""Takes a response that has ended, and the usage it reported; None for one that goes on behind this answer."""
 
 
 class ResponsesReader:
@@ -77,12 +77,19 @@ class ResponsesReader:
 
     def _take_head(self, response: JsonObject) -> None:
         record_head(self.reading, response)
+        if response.get("background") is True:
+            self._take_job(job_of(response))
         name = response.get("id")
         if isinstance(name, str) and len(name) <= MAX_NAME_CHARS:
             self.response_id = name
         created_at = response.get("created_at")
         if isinstance(created_at, int | float) and not isinstance(created_at, bool) and 0 <= created_at < 1 << 53:
             self.created_at = int(created_at)
+
+    def _take_job(self, job: str) -> None:
+        if job and not self.reading.job and self._remember_end is not None:
+            self._remember_end({"id": job}, None)
+        self.reading.job = job
 
     def _take_end(self, kind: str, response: JsonObject) -> None:
         if kind == "response.failed":
@@ -102,6 +109,21 @@ class ResponsesReader:
     def _was_streamed(self, payload: JsonObject) -> bool:
         place = payload.get("output_index")
         return type(place) is int and place in self._streamed_items
+
+
+_RUNS = frozenset({"queued", "in_progress"})
+
+
+def job_of(response: JsonObject) -> str:
+    """Name a response that goes on without its client, or whose bill is not told yet; empty for any other.
+
+    `status`, `background` and `usage` of the SDK's `Response`. A usage told while it runs is not the whole.
+    """
+    runs, behind = response.get("status") in _RUNS, response.get("background") is True
+    name, untold = response.get("id"), response.get("usage") is None
+    if not (runs and behind) and not (untold and (runs or behind)):
+        return ""
+    return name if isinstance(name, str) and len(name) <= MAX_NAME_CHARS else ""
 
 
 def count_item(item: object, count: Callable[[object], int]) -> int:

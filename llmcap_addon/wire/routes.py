@@ -23,13 +23,14 @@ from llmcap_addon.wire.endpoints import (
     MESSAGES,
     OVER_WEBSOCKET,
     RESPONSES,
-    is_free,
     metered,
+    watched,
 )
+from llmcap_addon.wire.free import is_free
 from llmcap_addon.wire.hosts import Place, normal_host, place_of
 
-type RouteKind = Literal["metered", "socket", "free", "unmetered", "foreign"]
-"""A socket is metered too, frame by frame."""
+type RouteKind = Literal["metered", "socket", "watched", "free", "unmetered", "foreign"]
+"""A socket is metered too, frame by frame. What is watched costs nothing, but its answer tells what became of a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Route:
 
     kind: RouteKind
     dialect_name: str = ""
-    """The dialect to meter or to refuse with; empty only for a foreign host."""
+    """The dialect to meter or to refuse with (a job dialect for what is watched); empty only for a foreign host."""
     provider: str = ""
     host: str = ""
     """Lower case, no port."""
@@ -55,7 +56,8 @@ class Route:
 def classify(request: Request, hosts: Mapping[str, Place]) -> Route:
     """Say what a request is; never raises.
 
-    Reading and deleting are free at every provider. A websocket is not: a whole conversation may run over it.
+    Reading and deleting are free at every provider, though some of it is watched. A websocket is not: a whole
+    conversation may run over it.
     """
     host = normal_host(request.host)
     place = place_of(host, hosts)
@@ -74,6 +76,9 @@ def classify(request: Request, hosts: Mapping[str, Place]) -> Route:
         return Route("unmetered", dialect_name, place.provider, host, upgrade=True)
     method = request.method.upper()
     overridden = "x-http-method-override" in request.headers  # Google's hosts obey it
+    jobs = watched(place, method, path) if path is not None and place.metered and not overridden else ""
+    if jobs:
+        return Route("watched", jobs, place.provider, host, "", place.models, place.zone)
     if method in ("GET", "HEAD", "OPTIONS", "DELETE") and not overridden:
         return Route("free", dialect_name, place.provider, host)
     kind: RouteKind = "unmetered"

@@ -28,10 +28,16 @@ class Seen:
         One that was billed for nothing tells nothing about its length.
         """
         if isinstance(response_id, str) and 0 < len(response_id) <= MAX_ID_CHARS and tokens > 0:
-            self._known.pop((host, response_id), None)
-            self._known[host, response_id] = (model, tokens + TOKENS_PER_ITEM * (items + 1))
-            if len(self._known) > MAX_SEEN:
-                del self._known[next(iter(self._known))]
+            self._keep(host, response_id, model, tokens + TOKENS_PER_ITEM * (items + 1))
+
+    def expect(self, host: str, response_id: object, model: str) -> None:
+        """Remember whose response it is that has only begun; `note` comes with a later answer."""
+        if isinstance(response_id, str) and 0 < len(response_id) <= MAX_ID_CHARS:
+            self._keep(host, response_id, model, 0)
+
+    def model(self, host: str, response_id: object) -> str:
+        """Name the model that was asked for a response; empty when nobody has seen it."""
+        return self._known.get((host, response_id), ("", 0))[0] if isinstance(response_id, str) else ""
 
     def tokens(self, host: str, response_id: object, model: str) -> int | None:
         """Say how much input a response stands for; None when nobody has seen it, or another model counted it."""
@@ -39,3 +45,9 @@ class Seen:
             return None
         known_model, tokens = self._known.get((host, response_id), ("", 0))
         return tokens if tokens and known_model == model else None
+
+    def _keep(self, host: str, response_id: str, model: str, tokens: int) -> None:
+        self._known.pop((host, response_id), None)
+        self._known[host, response_id] = (model, tokens)
+        if len(self._known) > MAX_SEEN:
+            del self._known[next(iter(self._known))]

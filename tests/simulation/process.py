@@ -77,7 +77,7 @@ class Process:
     @property
     def unwritten(self) -> int:
         """What the store did not take yet, or may have taken unheard."""
-        return len(self.gate._unwritten) + len(self.gate._unsure)
+        return self.gate.unwritten
 
     def spawn_ticker(self) -> None:
         """Heartbeats, and retries of what could not be written, as the service does them."""

@@ -68,7 +68,6 @@ def test_a_request_is_understood() -> None:
     "body",
     [
         {"model": None},
-        {"background": True},
         {"background": "yes"},
         {"max_output_tokens": "inf"},
         {"max_output_tokens": 0},

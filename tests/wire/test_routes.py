@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcap_addon.wire.dialect import Request, Target
-from llmcap_addon.wire.dialects import DIALECTS, SOCKETS
+from llmcap_addon.wire.dialects import DIALECTS, JOBS, SOCKETS
 from llmcap_addon.wire.hosts import Place, is_llm_host
 from llmcap_addon.wire.routes import Route, classify
 
@@ -244,7 +244,6 @@ def test_deployments_are_known_by_what_hosts_says() -> None:
         "api.openai.com/v1/uploads/upload_1/parts",
         "api.openai.com/v1/moderations",
         "api.openai.com/v1/responses/input_tokens",
-        "api.openai.com/v1/responses/resp_1/cancel",
         "api.openai.com/v1/chat/completions/chatcmpl-1",
         "api.openai.com/v1/conversations/conv_1/items",
         "api.openai.com/v1/realtime/client_secrets",
@@ -265,7 +264,6 @@ def test_deployments_are_known_by_what_hosts_says() -> None:
         "claude.internal.example/x/v1/messages/count_tokens",
         "openrouter.ai/chat",
         "my-res.cognitiveservices.azure.com/vision/v3.2/analyze",
-        "my-res.openai.azure.com/openai/v1/responses/resp_1/cancel",
         "my-res.openai.azure.com/openai/files",
         "my-res.services.ai.azure.com/anthropic/v1/messages/count_tokens",
     ],
@@ -354,6 +352,40 @@ def test_reading_and_deleting_are_free() -> None:
         assert route("bedrock-runtime.us-east-1.amazonaws.com/x", method).kind == "free"
     target = "generativelanguage.googleapis.com/v1beta/models/g:generateContent"
     assert route(target, "GET", x_http_method_override="POST").kind == "unmetered"
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "jobs"),
+    [
+        ("api.openai.com/v1/responses/resp_1", "GET", "openai.background"),
+        ("api.openai.com/v1/responses/resp_1/cancel", "POST", "openai.background"),
+        ("my-res.openai.azure.com/openai/v1/responses/resp_1", "GET", "openai.background"),
+        ("my-res.services.ai.azure.com/api/projects/p/openai/v1/responses/resp_1", "GET", "openai.background"),
+        ("llm.internal.example/some/v1/responses/resp_1/cancel", "POST", "openai.background"),
+        ("bedrock-mantle.us-west-2.api.aws/openai/v1/responses/resp_1", "GET", "openai.background"),
+    ],
+)
+def test_what_tells_the_bill_of_a_job_is_watched(target: str, method: str, jobs: str) -> None:
+    """It is read on its way, and nothing is admitted; the name is that of a job dialect."""
+    found = route(target, method)
+    assert (found.kind, found.dialect_name) == ("watched", jobs)
+    assert jobs in JOBS
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "kind"),
+    [
+        ("api.openai.com/v1/responses/resp_1", "DELETE", "free"),
+        ("api.openai.com/v1/responses/resp_1", "POST", "unmetered"),
+        ("api.openai.com/v1/responses/resp_1/input_items", "GET", "free"),
+        ("api.openai.com/v1/responses", "GET", "free"),
+        ("api.openai.com/v1/responses/input_tokens", "POST", "free"),
+        ("chatgpt.com/backend-api/codex/responses/resp_1", "GET", "free"),
+    ],
+)
+def test_what_tells_no_bill_is_not_watched(target: str, method: str, kind: str) -> None:
+    """The paths beside it are what they were."""
+    assert route(target, method).kind == kind
 
 
 def test_other_methods_are_unmetered_or_free_but_never_metered() -> None:

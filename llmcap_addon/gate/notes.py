@@ -1,0 +1,219 @@
+"""Notes: what the ledger keeps of a job, or of a file that one will run, until the bill comes; values, and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from llmcap_addon.activity import CallLine
+from llmcap_addon.budget.ledger import Entry
+from llmcap_addon.call import Alternative, Call, Content, Media
+from llmcap_addon.money import Nanousd
+from llmcap_addon.pricing.quote import Pricing
+from llmcap_addon.usage import Terms, Usage
+
+MAX_NAME_CHARS = 200
+"""Of ids and models in a note; no provider's are nearly as long."""
+MAX_WHY_CHARS = 800
+"""Of the reason why a file can't be bounded: some sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a price depends on beside the usage, of one request or of many together."""
+
+    media: tuple[str, ...] = ()
+    """Kinds of its parts."""
+    opaque: bool = False
+    tells_images: bool = False
+    mixed: bool = False
+    """True when several models may work on it."""
+
+    def content(self) -> Content:
+        """Give a content that is priced alike."""
+        media = tuple(Media(kind, 0) for kind in ("image", "document", "audio", "video") if kind in self.media)
+        return Content(media=media, opaque=self.opaque)
+
+    def alternatives(self) -> tuple[Alternative, ...]:
+        """Give what makes each share of a bill priced as its own model."""
+        return (Alternative(""),) if self.mixed else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the requests of an uploaded file may cost together."""
+
+    bound: Nanousd = 0
+    model: str = ""
+    """Of the first of them."""
+    requests: int = 0
+    assumed: bool = False
+    traits: Traits = Traits()
+    why_not: str = ""
+    """Why they can't be bounded; empty when they can."""
+
+    def text(self) -> str:
+        """Write it as it is kept."""
+        return json.dumps(asdict(replace(self, why_not=self.why_not[:MAX_WHY_CHARS])))
+
+    def given_to(self, call: Call) -> Call:
+        """Give a call that runs the file, bounded."""
+        return replace(
+            call,
+            stored_bound=self.bound,
+            model=call.model or self.model,
+            content=self.traits.content(),
+            tells_images=self.traits.tells_images,
+            alternatives=self.traits.alternatives(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What it takes to price a job, and to show it, when its bill comes. Holds no prompt and no key."""
+
+    entry: str
+    started_at_ms: int
+    host: str
+    provider: str
+    model: str
+    client: str
+    dialect: str
+    streamed: bool
+    billing: str
+    marks: tuple[str, ...]
+    terms: Terms
+    traits: Traits
+
+    @classmethod
+    def of(cls, entry: Entry, call: Call) -> Note:
+        """Make the note of a call."""
+        named = (entry.host, entry.provider, entry.model, entry.client, entry.dialect)
+        host, provider, model, client, dialect = (name[:MAX_NAME_CHARS] for name in named)
+        return cls(
+            entry.id, entry.started_at_ms, host, provider, model, client, dialect, entry.streamed, entry.billing,
+            tuple(sorted(entry.marks)), call.terms, traits_of(call.parts or (call,)),
+        )  # fmt: skip
+
+    def text(self) -> str:
+        """Write it as it is kept."""
+        return json.dumps(asdict(self))
+
+    def call(self) -> Call:
+        """Give a call that is priced as the one that began the job."""
+        return Call(
+            dialect=self.dialect,
+            provider=self.provider,
+            host=self.host,
+            model=self.model,
+            streamed=self.streamed,
+            content=self.traits.content(),
+            tells_images=self.traits.tells_images,
+            alternatives=self.traits.alternatives(),
+            terms=self.terms,
+            client=self.client,
+            billing=self.billing,
+        )
+
+    def line(self, usage: Usage, cost: Nanousd, marks: frozenset[str]) -> CallLine:
+        """Show the call, now that it is paid."""
+        return CallLine(
+            id=self.entry,
+            at_ms=self.started_at_ms,
+            client=self.client,
+            host=self.host,
+            provider=self.provider,
+            model=self.model,
+            state="done",
+            input_tokens=usage.input_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            output_tokens=usage.output_tokens,
+            cost=cost,
+            marks=marks | frozenset(self.marks),
+            billing=self.billing,
+        )
+
+
+def traits_of(calls: tuple[Call, ...]) -> Traits:
+    """Say what the price of calls depends on together, from above."""
+    gathered = _Gathered()
+    for call in calls:
+        gathered.add(call)
+    return gathered.traits()
+
+
+def bounded(calls: Iterator[Call], pricing: Pricing) -> Stored | None:
+    """Add up what calls may cost; raises UnreadableRequest and PriceError."""
+    gathered = _Gathered()
+    bound, assumed = 0, False
+    for call in calls:
+        quote = pricing.quote(call)
+        bound += quote.amount(quote.output_tokens)
+        assumed = assumed or quote.assumed
+        gathered.add(call)
+    if not gathered.count:
+        return None
+    return Stored(bound, gathered.model[:MAX_NAME_CHARS], gathered.count, assumed, gathered.traits())
+
+
+class _Gathered:
+    """Traits of calls, one after the other."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.model = ""
+        self._media: set[str] = set()
+        self._opaque = self._mixed = False
+        self._tells_images = True
+
+    def add(self, call: Call) -> None:
+        self.count += 1
+        self.model = self.model or call.model
+        self._media.update(part.kind for part in call.content.media)
+        self._opaque = self._opaque or call.content.opaque
+        self._mixed = self._mixed or bool(call.alternatives) or call.model != self.model
+        self._tells_images = self._tells_images and call.tells_images
+
+    def traits(self) -> Traits:
+        return Traits(tuple(sorted(self._media)), self._opaque, self._tells_images, self._mixed)
+
+
+def job_key(host: str, job: str) -> str:
+    """Name a job's note."""
+    return f"job|{host}|{job[:MAX_NAME_CHARS]}"
+
+
+def file_key(host: str, file: str) -> str:
+    """Name a file's note."""
+    return f"file|{host}|{file[:MAX_NAME_CHARS]}"
+
+
+def read_stored(text: str) -> Stored | None:
+    """Read a file's note; None when it is not one of ours (another version wrote it)."""
+    try:
+        read = json.loads(text)
+        return Stored(**{**_of(Stored, read), "traits": _traits(read["traits"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def read_note(text: str) -> Note | None:
+    """Read a job's note; None as above."""
+    try:
+        read = json.loads(text)
+        terms, traits = Terms(**_of(Terms, read["terms"])), _traits(read["traits"])
+        return Note(**{**_of(Note, read), "terms": terms, "traits": traits, "marks": tuple(read["marks"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _traits(read: dict[str, Any]) -> Traits:
+    return Traits(**{**_of(Traits, read), "media": tuple(read["media"])})
+
+
+def _of(kind: type[Any], read: dict[str, Any]) -> dict[str, Any]:
+    """Keep what this version knows; a later one may have written more."""
+    known = {field.name for field in fields(kind)}
+    return {name: value for name, value in read.items() if name in known}
