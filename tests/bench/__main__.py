@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what LLMCap takes, side by side with bare mitmproxy and others: all of the following",
         description="Measures all figures of speed, in rounds that take turns, and prints one table. It takes minutes.",
     )
+    every.add_argument("--short", action="store_true", help="only ratios, in seconds; fails on gross regressions")
     alone = [commands.add_parser(name, help=words, description=words) for name, (words, _) in speed.KINDS.items()]
     for command in (every, *alone):
         command.add_argument("--rounds", type=int, default=speed.ROUNDS, help=f"(default: {speed.ROUNDS})")
@@ -82,7 +83,8 @@ def main() -> int:
         figures, text, held = ledger.as_json(ledgers), ledger.tell(ledgers), True
     elif options.command == "speed" or options.command in speed.KINDS:
         names = list(speed.KINDS) if options.command == "speed" else [options.command]
-        figures, text, held = speed.run(names, options.rounds)
+        is_short = options.command == "speed" and options.short
+        figures, text, held = speed.run(names, options.rounds, is_short=is_short)
     elif options.command == "bounds":
         figures, held = bounds.measure(), True
         text = bounds.tell(figures)

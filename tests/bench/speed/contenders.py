@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.bench.speed import talk
 from tests.bench.speed.load import Load, Result, Way
@@ -68,9 +68,9 @@ class Contender:
     """None where nobody is in between."""
     key: str = talk.KEY
 
-    def load(self, calls: int) -> Load:
-        """Make a load of so many calls, to be changed with `replace`."""
-        return Load(way=self.way, port=self.port, ca=str(self.ca), calls=calls, key=self.key)
+    def load(self, calls: int, **more: Any) -> Load:
+        """Make a load of so many calls; `more` are further fields of it."""
+        return Load(way=self.way, port=self.port, ca=str(self.ca), calls=calls, key=self.key, **more)
 
     def loader(self, load: Load) -> Loader:
         """Start a load, which warms up; it waits to begin."""
@@ -213,11 +213,6 @@ class Stand:
         folder = self.folder / str(self._names)
         (folder / "home").mkdir(parents=True)
         return folder
-
-
-def warmed(load: Load, calls: int) -> Load:
-    """Give the load with so many calls before it is measured."""
-    return replace(load, warm_up=calls)
 
 
 def _caps(folder: Path, caps: str) -> str:

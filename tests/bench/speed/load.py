@@ -41,6 +41,8 @@ class Load:
     """Calls before the measured ones, over all connections."""
     stream: str = ""
     """`talk.Stream.header`; empty: answers in one piece."""
+    warm_stream: str = ""
+    """The same for the calls that warm up; empty: as the others."""
     prompt_bytes: int = 600
     model: str = talk.MODEL
     key: str = talk.KEY
@@ -76,13 +78,20 @@ class Connection:
 
     def __init__(self, load: Load, seed: int) -> None:
         self.socket = _connect(load)
-        stream = talk.Stream.read(load.stream.encode()) if load.stream else None
-        self._request = talk.request(stream, load.prompt_bytes, model=load.model, seed=seed, key=load.key)
+        self._load = load
+        self._seed = seed
+        self._request = b""
         self._buffer = bytearray()
         self._begun_ns = 0
         self._left: int | None = None
         """Bytes of the answer that have not come; None while its head has not come, -1 in chunks."""
         self._has_event = False
+
+    def prepare(self, stream: str) -> None:
+        """Make the request of the calls that follow."""
+        paced = talk.Stream.read(stream.encode()) if stream else None
+        load = self._load
+        self._request = talk.request(paced, load.prompt_bytes, model=load.model, seed=self._seed, key=load.key)
 
     def send(self) -> None:
         """Begin a call."""
@@ -215,9 +224,13 @@ def main() -> None:
     """Run the load that standard input describes."""
     load = Load(**json.loads(sys.stdin.readline()))
     connections = [Connection(load, seed) for seed in range(load.connections)]
+    for connection in connections:
+        connection.prepare(load.warm_stream or load.stream)
     warm = drive(connections, load.warm_up, 0.0)
     if warm.failed:
         raise SystemExit(f"a call failed while warming up:\n{warm.failure}")
+    for connection in connections:
+        connection.prepare(load.stream)
     print("ready", flush=True)
     if not sys.stdin.readline():
         return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tests.bench.speed.contenders import Contender, Measured, Stand
 from tests.bench.speed.figures import Figure, percentile
 
@@ -12,9 +10,11 @@ WARM_UP = 300
 CALLS = 400
 PEER_CALLS = 100
 """LiteLLM takes several times as long."""
+OURS = "llmcap proxy ÷ mitmdump -q, CPU a request"
+ADDON = "mitmdump -s addon.py ÷ mitmdump -q, CPU a request"
 
 
-def measure(rounds: int, calls: int = CALLS, *, with_peer: bool = True) -> list[Figure]:
+def measure(rounds: int, calls: int = CALLS, *, warm_up: int = WARM_UP, with_peer: bool = True) -> list[Figure]:
     """Send the same calls through each contender in turn, again and again."""
     with Stand() as stand:
         contenders = [stand.direct(), stand.mitmdump(), stand.llmcap(), stand.addon()]
@@ -25,7 +25,7 @@ def measure(rounds: int, calls: int = CALLS, *, with_peer: bool = True) -> list[
             except (RuntimeError, TimeoutError) as error:
                 missing = str(error).splitlines()[0]
         for contender in contenders:
-            _run(contender, WARM_UP if contender.name != "litellm" else PEER_CALLS)
+            _run(contender, warm_up if contender.name != "litellm" else PEER_CALLS)
         found: dict[str, list[Measured]] = {contender.name: [] for contender in contenders}
         for _ in range(rounds):
             for contender in contenders:
@@ -34,7 +34,7 @@ def measure(rounds: int, calls: int = CALLS, *, with_peer: bool = True) -> list[
 
 
 def _run(contender: Contender, calls: int) -> Measured:
-    return contender.measure(replace(contender.load(calls), warm_up=10))
+    return contender.measure(contender.load(calls, warm_up=10))
 
 
 def _figures(found: dict[str, list[Measured]], *, with_peer: bool, missing: str) -> list[Figure]:
@@ -55,10 +55,10 @@ def _figures(found: dict[str, list[Measured]], *, with_peer: bool, missing: str)
         return tuple(one / other for one, other in zip(added(share, ours), added(share, bare), strict=True))
 
     figures = [
-        Figure("llmcap proxy ÷ mitmdump -q, CPU a request", cpu(ours, bare), 0.75),
+        Figure(OURS, cpu(ours, bare), 0.75),
         Figure("llmcap proxy ÷ mitmdump -q, added p50", latency(0.5), 0.8),
         Figure("llmcap proxy ÷ mitmdump -q, added p99", latency(0.99), 1.0),
-        Figure("mitmdump -s addon.py ÷ mitmdump -q, CPU a request", cpu(addon, bare), 1.1),
+        Figure(ADDON, cpu(addon, bare), 1.1),
     ]
     if with_peer:
         peer = found.get("litellm")

@@ -23,6 +23,7 @@ STREAM_HEADER = "x-bench-stream"
 STAMP_DIGITS = 20
 _STAMP = b'"system_fingerprint":"fp_'
 _MAX_TOKENS = 400
+_MAX_STREAM_TOKENS = 16_384
 
 _WORDS = (
     "budget stream ledger about window between carry the of a in and reason answer whether function return value "
@@ -91,7 +92,7 @@ def request(
         "Authorization": f"Bearer {key}",
     }
     if stream is not None:
-        body["stream"] = True
+        body |= {"stream": True, "max_tokens": _MAX_STREAM_TOKENS}
         headers[STREAM_HEADER] = stream.header()
     data = json.dumps(body).encode()
     headers["Content-Length"] = str(len(data))
