@@ -210,8 +210,6 @@ def test_a_ledger_that_lost_rows_is_not_brought_up_to_date(redis_server: RedisSe
         assert dump(client, prefix) == before
 
 
-def dump(client: redis.Redis, prefix: str) -> dict[str, bytes | None]:
-    return {
-        key: client.eval("return redis.sha1hex(redis.call('DUMP', KEYS[1]))", 1, key)
-        for key in client.keys(f"{{{prefix}}}:*")
-    }
+def dump(client: redis.Redis, prefix: str) -> dict[str, object]:
+    script = "return redis.sha1hex(redis.call('DUMP', KEYS[1]))"
+    return {str(key): client.eval(script, 1, str(key)) for key in client.keys(f"{{{prefix}}}:*")}

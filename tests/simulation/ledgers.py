@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,16 @@ class Row:
     reserved: Nanousd = 0
     cost: Nanousd = 0
     overrun: bool = False
+    due_ms: int | None = None
+    """When it expires, if it was deferred; then it is nobody's."""
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.labels = tuple(getattr(self.entry, name) for name in _LABELS)
+
+    def is_lost(self, leases: Container[str], now_ms: int) -> bool:
+        """Whether nobody will settle it any more."""
+        return self.owner not in leases if self.due_ms is None else self.due_ms <= now_ms
 
 
 def counts(charge: Charge, row: Row) -> bool:
@@ -58,6 +64,7 @@ class Naive:
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.leases: dict[str, int] = {}
+        self.notes: dict[str, tuple[str, int]] = {}
         self.locked: set[str] = set()
         """Who is seen to be alive, whatever its lease says."""
 
@@ -126,6 +133,23 @@ class Naive:
         row.state, row.reserved = "voided", 0
         return True
 
+    def defer(self, owner: str, entry_id: str, until_ms: int) -> bool:
+        """Take it from its process."""
+        row = self.rows.get(entry_id)
+        if row is None or row.state != "pending":
+            return False
+        row.owner, row.due_ms = "", until_ms
+        return True
+
+    def remember(self, owner: str, key: str, value: str, until_ms: int) -> None:
+        """Keep a note."""
+        self.notes[key] = value, until_ms
+
+    def recall(self, owner: str, key: str, now_ms: int) -> str | None:
+        """Read a note."""
+        value, until_ms = self.notes.get(key, ("", now_ms))
+        return value if until_ms > now_ms else None
+
     def record_refusal(self, owner: str, entry: Entry, caps: Sequence[str], note: str) -> None:
         """Write a row without money."""
         self.rows.setdefault(entry.id, Row(entry, owner, "refused"))
@@ -135,12 +159,13 @@ class Naive:
         return tuple(map(self.balance, charges))
 
     def heartbeat(self, owner: str, now_ms: int) -> int:
-        """Renew a lease, expire those that are over, and what nobody has a lease for."""
+        """Renew a lease, expire those that are over, what nobody has a lease for, and what is due."""
         self.leases[owner] = now_ms + LEASE_MS
         for other in [name for name, until_ms in self.leases.items() if self._is_dead(name, owner, until_ms <= now_ms)]:
             del self.leases[other]
-        held = [row for row in self.rows.values() if row.state == "pending" and row.owner not in self.leases]
-        return _expire(held)
+        pending = [row for row in self.rows.values() if row.state == "pending"]
+        self.notes = {key: note for key, note in self.notes.items() if note[1] > now_ms}
+        return _expire([row for row in pending if row.is_lost(self.leases, now_ms)])
 
     def _is_dead(self, name: str, asking: str, lease_is_over: bool) -> bool:
         return lease_is_over and name != asking and name not in self.locked
@@ -205,6 +230,8 @@ class Beside(Naive):
 
     def _real(self, owner: str, operation: str, values: tuple[Any, ...]) -> Any:
         tables = self._tables[owner][0]
+        if operation in ("remember", "recall"):
+            return getattr(tables.notes, operation)(*values)
         if operation == "balances":
             return tuple(map(tables.balances.read, values[0]))
         if operation == "close":

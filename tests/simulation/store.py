@@ -97,6 +97,19 @@ class SimStore:
         """As `Store.void`."""
         return bool(await self._do("void", entry_id, settled_at_ms, status, note))
 
+    async def defer(self, entry_id: str, until_ms: int) -> bool:
+        """As `Store.defer`."""
+        return bool(await self._do("defer", entry_id, until_ms))
+
+    async def remember(self, key: str, value: str, until_ms: int) -> None:
+        """As `Store.remember`."""
+        await self._do("remember", key, value, until_ms)
+
+    async def recall(self, key: str, now_ms: int) -> str | None:
+        """As `Store.recall`."""
+        value: str | None = await self._do("recall", key, now_ms)
+        return value
+
     async def record_refusal(self, entry: Entry, caps: Sequence[str], note: str) -> None:
         """As `Store.record_refusal`."""
         await self._do("record_refusal", entry, tuple(caps), note)
