@@ -232,7 +232,7 @@ class Hooks:
             return None
         client = service.client_of(request)
         if route.kind == "socket":
-            return self._sockets.open(flow, service, route, request, client)
+            return await self._sockets.open(flow, service, route, request, client)
         if route.kind == "watched":
             await self._watching.open(flow, service, route, request, client)
             return None

@@ -11,13 +11,16 @@ from mitmproxy import ctx, http
 
 from llmcap_addon.activity import CallLine
 from llmcap_addon.call import Call
+from llmcap_addon.errors import UnreadableRequest
+from llmcap_addon.gate import messages
 from llmcap_addon.gate.live import Ending
 from llmcap_addon.proxy import cutting, cutting_sockets, translate
 from llmcap_addon.proxy.service import Service
-from llmcap_addon.proxy.sockets import Socket
+from llmcap_addon.proxy.sockets import REFUSED_STATUS, Socket
 from llmcap_addon.view.lines import flow_comment
 from llmcap_addon.wire.dialect import Request, Target
-from llmcap_addon.wire.dialects import SOCKETS
+from llmcap_addon.wire.dialects import DIALECTS, SOCKETS
+from llmcap_addon.wire.endpoints import CHAT, GENERATE
 from llmcap_addon.wire.routes import Route
 
 log = logging.getLogger("llmcap")
@@ -33,18 +36,24 @@ class SocketHooks:
         self._is_gone = is_gone
         self._sockets: dict[http.HTTPFlow, Socket] = {}
 
-    def open(
+    async def open(
         self, flow: http.HTTPFlow, service: Service, route: Route, request: Request, client: str
     ) -> http.Response | None:
-        """Let the opening handshake of a metered websocket through, or say why not. Raises UnreadableRequest."""
+        """Let the opening handshake of a metered websocket through, or say why not."""
         if not cutting.is_cuttable(flow) or not ctx.options.websocket:
             return translate.upgrade_required(route)  # its frames would pass unseen
 
         def count(call: Call, text: str) -> int:
             return service.gate.pricing.count_output(call, text)
 
-        target = Target(route.provider, route.model, route.models)
-        talk = SOCKETS[route.dialect_name].open(request, target, client, count)
+        target = Target(route.provider, route.model, route.models, route.zone)
+        try:
+            talk = SOCKETS[route.dialect_name].open(request, target, client, count)
+        except UnreadableRequest as error:
+            refusal = messages.failure("unmetered", f"refused, this websocket can't be metered: {error}")
+            await service.gate.note_refusal(route.dialect_name, route.host, route.provider, client, refusal)
+            shape = DIALECTS[GENERATE if route.dialect_name.startswith("google.") else CHAT]
+            return translate.to_response(shape.refusal(None, request, refusal, REFUSED_STATUS))
         seen = ref(flow)  # the socket is kept as long as its flow is, so it must not keep the flow
 
         def comment(line: CallLine) -> None:

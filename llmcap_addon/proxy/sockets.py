@@ -18,7 +18,7 @@ from llmcap_addon.activity import CallLine
 from llmcap_addon.call import Call
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.live import Ending, LiveCall
-from llmcap_addon.proxy.answers import Answer
+from llmcap_addon.proxy.answers import Answer, Settling
 from llmcap_addon.proxy.cutting_sockets import Close, Frame
 from llmcap_addon.proxy.service import Service
 from llmcap_addon.proxy.valve import Valve
@@ -65,7 +65,6 @@ class Socket:
         self._spawn = spawn
         self._nudge = nudge
         self._is_client_gone = is_gone
-        self._on_line = on_line
         self._queue: deque[tuple[bytes, bool]] = deque()
         self._queued_bytes = 0
         self._pumping = False
@@ -76,7 +75,7 @@ class Socket:
         """What the provider has begun by itself before it was set aside; that is under way."""
         self._last: Close | None = None
         """How the connection ends when what runs has ended, for nothing more can be set aside."""
-        self._settling: set[asyncio.Task[None]] = set()
+        self._settling = Settling(on_line, service.bulletin.trouble)
         self._idle = asyncio.Event()
         self._idle.set()
         self._close: Close | None = None
@@ -173,24 +172,23 @@ class Socket:
             self._service.bulletin.notice(f"not metered, forwarded: a websocket's frame to {self._route.host}")
             self._put(frame)
             return
-        route = self._route
-        await self._gate.note_refusal(route.dialect_name, route.host, route.provider, self._client, refusal)
+        await self._note(refusal)
         self._put(Frame(True, answer))
         if denied.close_code:
             self._end(Close(denied.close_code, refusal.message))
 
+    async def _note(self, refusal: Refusal) -> None:
+        route = self._route
+        await self._gate.note_refusal(route.dialect_name, route.host, route.provider, self._client, refusal)
+
     async def _admit(self, asked: Asks) -> None:
-        if self._settling:  # the client may have waited for the one before: then its reservation must not stand here
-            await asyncio.wait(self._settling)
-        outcome: LiveCall | Refusal
-        if len(self._answers) >= MAX_ANSWERS:
-            outcome = messages.failure("unmetered", f"refused, {MAX_ANSWERS} responses run on this connection already")
-            route = self._route
-            await self._gate.note_refusal(route.dialect_name, route.host, route.provider, self._client, outcome)
-        else:
-            outcome = await self._gate.admit(with_habits(asked.call, self._request), self._is_gone)
+        await self._settling.wait()  # the client may have waited for the one before, whose reservation must be gone
+        outcome = await self._ask_gate(asked.call)
         if isinstance(outcome, Refusal):
-            self._put(Frame(True, self._talk.refuse(asked.number, outcome, self._status(outcome))))
+            told = self._talk.refuse(asked.number, outcome, self._status(outcome))
+            self._put(Frame(True, told))
+            if not told:
+                self._stop(outcome)  # nothing else can tell it
             return
         try:
             frame = self._talk.admit(asked.number, outcome.output_limit, outcome.max_output_tokens)
@@ -203,44 +201,56 @@ class Socket:
         self._answers[asked.number] = self._answer(asked.number, outcome, Reading())
         self._put(Frame(False, frame), asked.number)
 
+    async def _ask_gate(self, call: Call) -> LiveCall | Refusal:
+        if len(self._answers) < MAX_ANSWERS:
+            return await self._gate.admit(with_habits(call, self._request), self._is_gone)
+        refusal = messages.failure("unmetered", f"refused, {MAX_ANSWERS} responses run on this connection already")
+        await self._note(refusal)
+        return refusal
+
     async def _stand(self) -> bool:
         """Set aside what the provider may begin by itself; False when the connection is over, or is to end."""
         while not self._is_over and self._last is None:
             stands = self._talk.stand()
             if stands is None:
                 return True
-            if self._settling:  # as above
-                await asyncio.wait(self._settling)
-            outcome = await self._set_aside(stands.number, with_habits(stands.call, self._request))
+            await self._settling.wait()  # as above
+            outcome = await self._set_aside(stands)
             if isinstance(outcome, Refusal):
                 self._stand_down(stands, outcome)
             else:
                 self._talk.admit(stands.number, outcome.output_limit, None)
         return False
 
-    async def _set_aside(self, number: int, call: Call) -> LiveCall | Refusal:
+    async def _set_aside(self, stands: Stands) -> LiveCall | Refusal:
+        number = stands.number
         grown = self._answers.get(number)
         if grown is not None:
-            return await self._gate.widen(grown.live, call) or grown.live
-        outcome = await self._gate.admit(call, self._is_gone)
+            return await self._gate.widen(grown.live, with_habits(stands.call, self._request)) or grown.live
+        outcome = await self._ask_gate(stands.call)
         if isinstance(outcome, LiveCall):
             early = self._early.pop(number, None)
-            self._answers[number] = self._answer(number, outcome, early.reading if early else Reading())
-            if early:
-                self._answers[number].begun = True
-                if early.ended:
-                    self._settle(early)
+            answer = self._answer(number, outcome, early.reading if early else Reading(), begun=early is not None)
+            self._answers[number], answer.billed_at_once = answer, stands.billed_at_once
+            if early is not None and early.ended:
+                self._settle(early)
         return outcome
 
     def _stand_down(self, stands: Stands, refusal: Refusal) -> None:
-        """Tell the client why nothing of its own goes out any more; what runs is paid for, so that may end."""
-        self._last = Close(POLICY, refusal.message)
-        self._queue.clear()
+        """Tell the client why nothing of its own goes out any more."""
         self._put(Frame(True, self._talk.refuse(stands.number, refusal, self._status(refusal))))
         self._put(Frame(False, self._talk.quiet()))
-        early = self._early.pop(stands.number, None)
+        early, grown = self._early.pop(stands.number, None), self._answers.get(stands.number)
         if early is not None:
             self._cut_unasked(early, stands.call)
+        elif grown is not None and grown.begun:
+            self._end(Close(POLICY, refusal.message))  # it waits for what can't be sent
+        self._stop(refusal)
+
+    def _stop(self, refusal: Refusal) -> None:
+        """Let nothing more of the client's out, and end with what runs, for that is paid."""
+        self._last = Close(POLICY, refusal.message)
+        self._queue.clear()
         self._end_if_quiet()
 
     def _end_if_quiet(self) -> None:
@@ -289,8 +299,7 @@ class Socket:
     def _take_in(self, told: Told, call: Call) -> Answer:
         """Take in what the provider began by itself, and nothing was reserved for."""
         live = self._gate.unasked(with_habits(call, self._request))
-        answer = self._answers[told.number] = self._answer(told.number, live, told.reading)
-        answer.begun = True
+        self._answers[told.number] = answer = self._answer(told.number, live, told.reading, begun=True)
         return answer
 
     def _cut_unasked(self, told: Told, call: Call) -> None:
@@ -298,7 +307,7 @@ class Socket:
         self._service.bulletin.notice(f"{self._route.host} began a response that nothing asked for; it is cut")
         answer.valve.cut(messages.failure("unmetered", "stream cut, the provider began it without a request"))
 
-    def _answer(self, number: int, live: LiveCall, reading: Reading) -> Answer:
+    def _answer(self, number: int, live: LiveCall, reading: Reading, *, begun: bool = False) -> Answer:
         valve = Valve(
             gate=self._gate,
             live=live,
@@ -306,7 +315,7 @@ class Socket:
             nudge=lambda: self._release(number),
             on_cut=lambda refusal: self._cut(number, refusal),
         )
-        return Answer(live, valve, reading)
+        return Answer(live, valve, reading, begun=begun)
 
     def _release(self, number: int) -> None:
         answer = self._answers.get(number)
@@ -317,14 +326,8 @@ class Socket:
     def _settle(self, told: Told) -> None:
         answer = self._answers.pop(told.number)
         ending: Ending = "never_sent" if told.unused else "complete"
-        self._end_answer(answer, ending, told.status, told.unused)
+        self._settling.begin(answer, ending, told.status, told.unused)
         self._end_if_quiet()
-
-    def _end_answer(self, answer: Answer, ending: Ending, status: int, note: str) -> None:
-        """Settle in a task of its own: what fails in one must not keep the others from it."""
-        task = asyncio.ensure_future(self._finish(answer, ending, status, note))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
 
     # ── the end ──
 
@@ -358,21 +361,13 @@ class Socket:
         while self._answers:
             _, answer = self._answers.popitem()
             answer.valve.is_over = True
-            how: Ending = "cut" if answer.valve.is_cut else ending if answer.runs else "never_sent"
+            how: Ending = (
+                "cut" if answer.valve.is_cut else ending if answer.runs or answer.billed_at_once else "never_sent"
+            )
             if self._failure and not answer.reading.final:
                 answer.reading.unreadable = answer.reading.unreadable or self._failure
-            self._end_answer(answer, how, 200 if answer.begun else 0, "" if how == "cut" else note)
-        if self._settling:  # those of another call of this too
-            await asyncio.wait(self._settling)
-
-    async def _finish(self, answer: Answer, ending: Ending, status: int, note: str) -> None:
-        try:
-            line = await answer.live.finish(answer.reading, ending, status, note)
-            if line is not None:
-                self._on_line(line)
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            self._service.bulletin.trouble(f"internal error at the end of a websocket's response: {what}")
+            self._settling.begin(answer, how, 200 if answer.begun else 0, "" if how == "cut" else note)
+        await self._settling.wait()  # those of another call of this too
 
     def _cut(self, number: int, refusal: Refusal) -> None:
         try:

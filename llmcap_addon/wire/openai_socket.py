@@ -124,7 +124,9 @@ class ResponsesSocketTalk:
             return Free()  # the server answers that the response is not active; if it begins one, that is unasked
         known = steered.output_limit + TOKENS_PER_ITEM * STEERED_ITEMS
         # It inherits the settings of the response that it continues, and can't be given others.
-        call = replace(steered.call, content=_joined(steered.call.content, content, known), editable=False)
+        call = replace(
+            steered.call, content=steered.call.content.plus(content).plus(Content(known_tokens=known)), editable=False
+        )
         waits = self._steers(previous)
         asked = self._ask(number, steered.lane, call, said.data)
         asked.previous, asked.steers, asked.steer_input = previous, True, said.event.get("input")
@@ -338,17 +340,3 @@ def _continued(response: JsonObject) -> JsonObject:
 
 def _on_lane(event: JsonObject, lane: str) -> bytes:
     return encode_json({**event, "stream_id": lane} if lane else event)
-
-
-def _joined(before: Content, further: Content, known_tokens: int) -> Content:
-    """Put further input, and so many tokens of output in between, behind what a call had."""
-    return replace(
-        before,
-        texts=before.texts + further.texts,
-        text_bytes=before.text_bytes + further.text_bytes,
-        messages=before.messages + further.messages,
-        blocks=before.blocks + further.blocks,
-        media=before.media + further.media,
-        opaque=before.opaque or further.opaque,
-        known_tokens=before.known_tokens + known_tokens,
-    )

@@ -72,7 +72,7 @@ def classify(request: Request, hosts: Mapping[str, Place]) -> Route:
         is_get = request.method.upper() == "GET" and place.metered and path is not None
         found = metered(place, path or "", OVER_WEBSOCKET) if is_get else None
         if found:
-            return Route("socket", found[0], place.provider, host, found[1], place.models, upgrade=True)
+            return Route("socket", found[0], place.provider, host, found[1], place.models, place.zone, upgrade=True)
         return Route("unmetered", dialect_name, place.provider, host, upgrade=True)
     method = request.method.upper()
     overridden = "x-http-method-override" in request.headers  # Google's hosts obey it

@@ -67,6 +67,8 @@ class Stands:
     number: int
     call: Call
     """Of a number that was admitted before: as it has grown."""
+    billed_at_once: bool = False
+    """True when what goes out is billed from then on, whether the provider says that it has begun or not."""
 
 
 @dataclass(frozen=True, slots=True)
