@@ -31,6 +31,8 @@ class Totals:
     refused: int = 0
     cut: int = 0
     estimated: int = 0
+    deferred: int = 0
+    """Those whose bill is still to come, with the answer to a later request; until then they are reserved."""
     input_tokens: int = 0
     cache_read_tokens: int = 0
     output_tokens: int = 0
@@ -46,6 +48,7 @@ class Totals:
             refused=self.refused,
             cut=self.cut + ("cut" in row.marks),
             estimated=self.estimated + ("estimated" in row.marks),
+            deferred=self.deferred + ("deferred" in row.marks),
             input_tokens=self.input_tokens + row.usage.input_tokens,
             cache_read_tokens=self.cache_read_tokens + row.usage.cache_read_tokens,
             output_tokens=self.output_tokens + row.usage.output_tokens,
@@ -155,6 +158,7 @@ def _totals_json(totals: Totals) -> dict[str, Any]:
         "refused": totals.refused,
         "cut": totals.cut,
         "estimated": totals.estimated,
+        "deferred": totals.deferred,
         "input_tokens": totals.input_tokens,
         "cache_read_tokens": totals.cache_read_tokens,
         "output_tokens": totals.output_tokens,

@@ -18,10 +18,13 @@ def call_line(line: CallLine, zone: tzinfo | None = None, glyphs: Glyphs = UNICO
     """Write a call on one line.
 
     "12:03:41 claude-code claude-sonnet-4-5 12,345→1,234 (cached 10,000) $0.0123 done estimated"; a refused or cut
-    call ends with what it was told. `zone` None is the local time.
+    call ends with what it was told; a deferred one says what it may cost at most, and has another line when it is
+    billed. `zone` None is the local time.
     """
     words = [clock(line.at_ms, zone), _name(line.client, glyphs), _name(line.model, glyphs)]
-    if line.state not in ("refused", "waiting"):
+    if line.state == "deferred":
+        words.append(f"up to {format_usd(line.reserved)}")
+    elif line.state not in ("refused", "waiting"):
         words.append(_tokens(line, glyphs))
         if line.cache_read_tokens:
             words.append(f"(cached {line.cache_read_tokens:,})")
@@ -36,7 +39,7 @@ def call_line(line: CallLine, zone: tzinfo | None = None, glyphs: Glyphs = UNICO
 def flow_comment(line: CallLine) -> str:
     """Write what mitmproxy and mitmweb show beside a flow: "$0.0123 gpt-4o 1,234→567 estimated", "refused gpt-4o"."""
     model = _name(line.model, UNICODE)
-    if line.state in ("refused", "waiting"):
+    if line.state in ("refused", "waiting", "deferred"):
         return f"{line.state} {model}"
     words = [format_usd(line.cost), model, _tokens(line, UNICODE)]
     if line.state != "done":

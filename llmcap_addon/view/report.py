@@ -57,6 +57,7 @@ def _sums(report: Report, zone: tzinfo | None) -> list[Text]:
         (totals.refused, "refused", "red"),
         (totals.cut, "cut", "red"),
         (totals.estimated, "estimated", "yellow"),
+        (totals.deferred, "deferred", "cyan"),
     ):
         if number:
             counts.append(", ")

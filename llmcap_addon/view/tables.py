@@ -25,6 +25,7 @@ _STATE_STYLES = {
     "running": "cyan",
     "streaming": "bold cyan",
     "done": "green",
+    "deferred": "yellow",
     "refused": "bold red",
     "cut": "bold red",
     "failed": "magenta",
@@ -216,7 +217,7 @@ def _call_cells(line: CallLine, zone: tzinfo | None, wide: bool, glyphs: Glyphs)
         return Cell(tokens(value, 9 if wide else 6), style) if value else Cell(glyphs.none, "dim")
 
     style = _STATE_STYLES["failed" if "failed" in line.marks and line.state == "done" else line.state]
-    known = line.state not in ("waiting", "refused")
+    known = line.state not in ("waiting", "refused", "deferred")
     cost = Cell(amount(line.cost, estimated="estimated" in line.marks)) if known else Cell(glyphs.none, "dim")
     reserved = Cell(format_usd(line.reserved), "cyan") if line.reserved else Cell(glyphs.none, "dim")
     numbers = [count(line.input_tokens), count(line.cache_read_tokens, "dim"), count(line.output_tokens), cost]
