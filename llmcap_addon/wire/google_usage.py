@@ -30,7 +30,7 @@ _COUNTS = (
 )
 _PROMPT = ("promptTokensDetails", "toolUsePromptTokensDetails")
 _DETAILS = (*_PROMPT, "cacheTokensDetails", "candidatesTokensDetails")
-_VISUAL = ("IMAGE", "VIDEO", "DOCUMENT")
+VISUAL = ("IMAGE", "VIDEO", "DOCUMENT")
 """Pages of documents are read as images."""
 
 # Gemini 1 and 2 bill a grounded prompt once, Gemini 3 each distinct query that is not empty; so it is with maps.
@@ -56,7 +56,7 @@ class UsageMaxima:
         for key in _COUNTS:
             self._counts[key] = max(self._counts[key], reported_count(metadata, key))
         for key in _DETAILS:
-            for modality, tokens in _by_modality(metadata, key).items():
+            for modality, tokens in by_modality(metadata, key).items():
                 self._details[key, modality] = max(self._details[key, modality], tokens)
 
     def usage(self) -> Usage:
@@ -71,7 +71,7 @@ class UsageMaxima:
         if self._may_be_audio and not any(key in _PROMPT for key, _ in self._details):
             audio = input_tokens  # nobody says how much of it is
         cached_audio = min(self._sum(("cacheTokensDetails",), ("AUDIO",)), cached, audio)
-        image = min(self._sum(_PROMPT, _VISUAL), input_tokens - audio)
+        image = min(self._sum(_PROMPT, VISUAL), input_tokens - audio)
         return Usage(
             input_tokens=input_tokens,
             output_tokens=output_tokens,
@@ -80,7 +80,7 @@ class UsageMaxima:
             input_audio_tokens=audio,
             cache_read_audio_tokens=cached_audio,
             input_image_tokens=image,
-            cache_read_image_tokens=min(self._sum(("cacheTokensDetails",), _VISUAL), cached - cached_audio, image),
+            cache_read_image_tokens=min(self._sum(("cacheTokensDetails",), VISUAL), cached - cached_audio, image),
             output_image_tokens=output_image,
             output_audio_tokens=min(self._sum(("candidatesTokensDetails",), ("AUDIO",)), output_tokens - output_image),
         )
@@ -158,7 +158,7 @@ class Grounding:
         return Grounded(max(queries, 1) if web else 0, max(queries, 1) if maps else 0, files)
 
 
-def _by_modality(metadata: JsonObject, key: str) -> Counter[str]:
+def by_modality(metadata: JsonObject, key: str) -> Counter[str]:
     """Sum a breakdown by modality; raises ValueError for what is no count."""
     details = metadata.get(key)
     sums: Counter[str] = Counter()
