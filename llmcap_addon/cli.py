@@ -31,6 +31,9 @@ EXIT_FAILED = 2
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: something is wrong in caps.yaml."""
 
+MAX_WORKERS = 64
+"""More processes than that gain nothing from one ledger, and a mistyped number must not start thousands."""
+
 _SPANS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 
 _config_option = click.option(
@@ -118,11 +121,32 @@ def run(
     help="The live console, or one line a call without a terminal; or nothing.",
 )
 @_ca_dir_option
-def proxy(listen: str, config: str | None, store: str | None, view: str, ca_dir: Path | None) -> None:
+@click.option(
+    "--workers",
+    default="1",
+    show_default=True,
+    metavar="N|auto",
+    callback=lambda _context, _option, value: _workers(value),
+    help="Processes that share the port and the ledger; auto: one for each core.",
+)
+@click.option("--worker", is_flag=True, hidden=True)
+def proxy(
+    listen: str,
+    config: str | None,
+    store: str | None,
+    view: str,
+    ca_dir: Path | None,
+    workers: int,
+    worker: bool,
+) -> None:
     """Run the capped proxy until it is stopped."""
     from llmcap_addon import cli_run
-    from llmcap_addon.proxy.master import ProxyOptions, serve
 
+    ca_dir = ca_dir or cli_run.ca_folder()
+    if worker:
+        from llmcap_addon.proxy.seat import read_seat, serve_seat
+
+        sys.exit(serve_seat(read_seat(), ca_dir, config))
     host, port = _address(listen)
     _config(config)  # a mistake in it ends here, before anything is started
 
@@ -135,13 +159,34 @@ def proxy(listen: str, config: str | None, store: str | None, view: str, ca_dir:
             err=True,
         )
 
+    if workers > 1:
+        from llmcap_addon.proxy.supervisor import Wanted, serve_workers
+        from llmcap_addon.report import summary_line
+
+        summary = serve_workers(
+            Wanted(
+                count=workers,
+                ca_dir=ca_dir,
+                command=(sys.executable, *sys.orig_argv[1:], "--worker"),
+                listen_host=host,
+                listen_port=port,
+                config=config,
+                store=store,
+                view="off" if view == "off" else "auto",
+                ready=ready,
+            )
+        )
+        click.echo(summary_line(summary.spent, summary.counts, summary.balances), err=True)
+        return
+    from llmcap_addon.proxy.master import ProxyOptions, serve
+
     options = ProxyOptions(
         listen_host=host,
         listen_port=port,
         config=config,
         store=store,
         view="off" if view == "off" else "auto",
-        ca_dir=ca_dir or cli_run.ca_folder(),
+        ca_dir=ca_dir,
         ready=ready,
     )
     sys.exit(serve(options))
@@ -254,6 +299,17 @@ def _address(text: str) -> tuple[str, int]:
     if not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise click.BadParameter(f"{text!r} is not HOST:PORT with a port from 0 to 65535", param_hint="--listen")
     return host, int(port)
+
+
+def _workers(text: str) -> int:
+    """Read a number of processes; raises BadParameter."""
+    if text == "auto":
+        # What this process may use; a container's or taskset's share of the machine.
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
+        return min(MAX_WORKERS, cores)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_WORKERS:
+        raise click.BadParameter(f"{text!r} is neither auto nor a number from 1 to {MAX_WORKERS}")
+    return int(text)
 
 
 def _since(text: str, now_ms: int) -> int:

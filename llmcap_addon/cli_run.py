@@ -21,7 +21,6 @@ import click
 import platformdirs
 
 from llmcap_addon import config as configs
-from llmcap_addon.proxy.master import ProxyOptions, RunningProxy
 from llmcap_addon.report import summary_line
 from llmcap_addon.wire.hosts import known_hosts
 
@@ -81,6 +80,8 @@ def run_capped(
 
     `cap_usd` makes a cap of this run and takes the place of caps.yaml. Raises LLMCapError when the proxy can't start.
     """
+    from llmcap_addon.proxy.master import ProxyOptions, RunningProxy
+
     options = ProxyOptions(
         listen_host="127.0.0.1",
         listen_port=0,

@@ -152,6 +152,15 @@ def read_unclaimed(file: Path, since_ms: int = 0) -> tuple[UnclaimedPath, ...]:
     return tuple(one for one in _ordered(found.values()) if one.last_ms >= since_ms)
 
 
+def together(many: Iterable[Iterable[UnclaimedPath]]) -> tuple[UnclaimedPath, ...]:
+    """Add up what several processes have seen, the most recent first."""
+    found: dict[tuple[str, str, str], UnclaimedPath] = {}
+    for paths in many:
+        for one in paths:
+            _add(found, one)
+    return _ordered(found.values())
+
+
 def _line(one: UnclaimedPath) -> str:
     values = {name: getattr(one, name) for name in UnclaimedPath.__dataclass_fields__}
     return json.dumps(values, ensure_ascii=True, separators=(",", ":")) + "\n"

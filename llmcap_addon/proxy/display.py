@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
 from mitmproxy import ctx
@@ -15,7 +16,7 @@ from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.ledger import Balance
 from llmcap_addon.errors import StoreError
 from llmcap_addon.proxy.service import Service
-from llmcap_addon.view.console import snapshot, unclaimed_notice
+from llmcap_addon.view.console import Notice, snapshot, unclaimed_notice
 from llmcap_addon.view.lines import call_line
 from llmcap_addon.view.pick import choose
 from llmcap_addon.view.screen import LiveConsole
@@ -26,19 +27,44 @@ REFRESH_S = 0.25
 log = logging.getLogger("llmcap")
 
 
-class Display:
-    """The live console on a terminal, else a line a call in mitmproxy's log, or nothing."""
+type Swap = tuple[object, str, object]
+"""An object, the name of an attribute of its, and the value that it shall have while the console stands."""
 
-    def __init__(self, service: Service) -> None:
+
+def mitmproxys_outputs(stream: IO[str]) -> Iterator[Swap]:
+    """Give what leads all that mitmproxy prints, through files it took at its start, to a stream."""
+    termlog, dumper = ctx.master.addons.get("termlog"), ctx.master.addons.get("dumper")
+    if termlog is not None:
+        yield termlog.logger, "file", stream
+        yield termlog.logger, "formatter", MitmFormatter(colorize=False)
+    if dumper is not None:
+        yield dumper, "outfp", stream
+        yield dumper, "out_has_vt_codes", False
+
+
+class Display:
+    """The live console on a terminal, else a line a call in mitmproxy's log, or nothing.
+
+    `beside` gives further notices than the service's own, `outputs` says what else must write to the console's log.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        beside: Callable[[], tuple[Notice, ...]] = tuple,
+        outputs: Callable[[IO[str]], Iterable[Swap]] = mitmproxys_outputs,
+    ) -> None:
         self._service = service
+        self._beside = beside
+        self._outputs = outputs
         self._console: LiveConsole | None = None
         self._drawer: asyncio.Task[None] | None = None
         self._balances: tuple[Balance, ...] = ()
         self._reading: asyncio.Task[None] | None = None
-        self._swapped: list[tuple[object, str, object]] = []
+        self._swapped: list[Swap] = []
 
-    def start(self, listening: str) -> None:
-        """Take the terminal over, or begin to print lines."""
+    def start(self, listening: str | Callable[[], str]) -> None:
+        """Take the terminal over, or begin to print lines; `listening` stands on top of the console."""
         chosen = choose(self._service.settings.view, sys.stdout, os.environ)
         if chosen == "lines":
             self._service.activity.subscribe(_log_line)
@@ -46,7 +72,9 @@ class Display:
             self._console = LiveConsole(sys.stdout)
             self._redirect(self._console.log_stream())
             self._console.start()
-            self._drawer = asyncio.create_task(self._draw_for_ever(self._console, listening))
+            self._drawer = asyncio.create_task(
+                self._draw_for_ever(self._console, listening if callable(listening) else lambda: listening)
+            )
 
     async def stop(self) -> None:
         """Give the terminal back, with the last state on it."""
@@ -61,20 +89,11 @@ class Display:
             setattr(owner, name, value)
 
     def _redirect(self, stream: IO[str]) -> None:
-        """Lead what mitmproxy prints, through files it took at its start, to the console's log section."""
-        termlog, dumper = ctx.master.addons.get("termlog"), ctx.master.addons.get("dumper")
-        if termlog is not None:
-            self._swap(termlog.logger, "file", stream)
-            self._swap(termlog.logger, "formatter", MitmFormatter(colorize=False))
-        if dumper is not None:
-            self._swap(dumper, "outfp", stream)
-            self._swap(dumper, "out_has_vt_codes", value=False)
+        for owner, name, value in self._outputs(stream):
+            self._swapped.append((owner, name, getattr(owner, name)))
+            setattr(owner, name, value)
 
-    def _swap(self, owner: object, name: str, value: object) -> None:
-        self._swapped.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, value)
-
-    async def _draw_for_ever(self, console: LiveConsole, listening: str) -> None:
+    async def _draw_for_ever(self, console: LiveConsole, listening: Callable[[], str]) -> None:
         while True:
             try:
                 await self._draw(console, listening)
@@ -82,7 +101,7 @@ class Display:
                 log.error("llmcap: the console could not be drawn: %s: %s", type(error).__name__, error)
             await asyncio.sleep(REFRESH_S)
 
-    async def _draw(self, console: LiveConsole, listening: str) -> None:
+    async def _draw(self, console: LiveConsole, listening: Callable[[], str]) -> None:
         service = self._service
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read_balances())
@@ -91,8 +110,12 @@ class Display:
             service.activity,
             self._balances,
             service.now_ms(),
-            listening,
-            notices=(*service.bulletin.notices(), *unclaimed_notice(service.unclaimed.seen())),
+            listening(),
+            notices=tuple(
+                dict.fromkeys(
+                    (*service.bulletin.notices(), *self._beside(), *unclaimed_notice(service.unclaimed.seen()))
+                )
+            ),
             zone=service.gate.policy.zone,
         )
         await asyncio.to_thread(console.refresh, state)  # a terminal stopped with Ctrl-S must not stop the proxy

@@ -1,7 +1,7 @@
 """Our own lean proxy: mitmproxy's Master with the few addons that proxying takes, and LLMCap.
 
 Most of what mitmdump costs per request is that every hook walks some 36 addons, twice. `serve` runs it in the
-foreground, `RunningProxy` in a thread, for `llmcap run` and the demo.
+foreground, `RunningProxy` in a thread, for `llmcap run` and the demo; `seat` is one of several workers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from llmcap_addon.config import Config
 from llmcap_addon.errors import LLMCapError
 from llmcap_addon.keep import keep_folder
 from llmcap_addon.proxy.hooks import Hooks
-from llmcap_addon.proxy.service import Settings, Summary
+from llmcap_addon.proxy.service import Service, Settings, Summary
 
 CA_FILE = "mitmproxy-ca-cert.pem"
 """mitmproxy's name for its authority's certificate, without the key."""
@@ -44,10 +44,14 @@ class ProxyOptions:
     listen_host: str = "127.0.0.1"
     listen_port: int = 8080
     """0 takes a free one."""
+    modes: tuple[str, ...] = ()
+    """mitmproxy's modes, with an address each, where the port is not for us to open; then host and port say nothing."""
     config: str | None = None
     config_value: Config | None = None
     store: str | None = None
     view: Literal["auto", "off"] = "auto"
+    verbosity: Literal["error", "info"] | None = None
+    """What is logged; None as the view has it, which takes nothing but errors when it is off."""
     client_hint: str = ""
     run_id: str = field(default_factory=lambda: secrets.token_hex(8))
     ready: Callable[[str, int, Path], None] | None = None
@@ -63,6 +67,8 @@ class LeanProxy:
     def __init__(self, wanted: ProxyOptions) -> None:
         self.summary = Summary()
         """What the run came to, once it has ended."""
+        self.service: Service | None = None
+        """What works behind the hooks, from the moment `ready` is called."""
         self._wanted = wanted
         self._is_up = False
         self._is_stopped = False
@@ -105,8 +111,10 @@ class LeanProxy:
             confdir=str(wanted.ca_dir),
             listen_host=wanted.listen_host,
             listen_port=wanted.listen_port,
-            termlog_verbosity="error" if wanted.view == "off" else "info",
+            termlog_verbosity=wanted.verbosity or ("error" if wanted.view == "off" else "info"),
         )
+        if wanted.modes:
+            master.options.update(mode=list(wanted.modes))
         if wanted.trusted_upstream_ca is not None:
             master.options.update(ssl_verify_upstream_trusted_ca=str(wanted.trusted_upstream_ca))
         if self._is_stopped:
@@ -131,7 +139,7 @@ class LeanProxy:
         if self._master is not None:
             self._master.shutdown()
 
-    def announce(self) -> None:
+    def announce(self, service: Service) -> None:
         """Tell where it listens; when it could not, mitmproxy has logged why, and it stops."""
         assert self._master is not None
         addresses = self._master.addons.get("proxyserver").listen_addrs()
@@ -139,6 +147,7 @@ class LeanProxy:
             self._master.shutdown()
             return
         self._is_up = True
+        self.service = service
         host, port, *_ = addresses[0]
         if self._wanted.ready is not None:
             self._wanted.ready(host, port, self._wanted.ca_dir / CA_FILE)
@@ -154,7 +163,7 @@ class _Ready:
     def running(self) -> None:
         """Called by mitmproxy when it serves."""
         if self._hooks.service is not None:
-            self._proxy.announce()
+            self._proxy.announce(self._hooks.service)
 
 
 class _FirstError(logging.Handler):
@@ -178,7 +187,7 @@ def serve(wanted: ProxyOptions) -> int:
             loop.add_signal_handler(number, proxy.shutdown)
         await proxy.run()
 
-    _quiet_loggers()
+    quiet_loggers()
     asyncio.run(main())
     return 0
 
@@ -225,7 +234,7 @@ class RunningProxy:
         return self._proxy.summary
 
     def _run(self) -> None:
-        _quiet_loggers()
+        quiet_loggers()
         try:
             asyncio.run(self._proxy.run())
         except BaseException as error:  # handed to the thread that waits for the start
@@ -234,7 +243,7 @@ class RunningProxy:
             self._up.set()
 
 
-def _quiet_loggers() -> None:
+def quiet_loggers() -> None:
     """Only what goes wrong, and our own lines: a connection more or less tells a person nothing."""
     logging.getLogger().setLevel(logging.DEBUG)
     for name in ("mitmproxy", "asyncio", "hpack", "quic"):

@@ -57,6 +57,8 @@ class Settings:
     """The program that `llmcap run` started: names the client where its user agent names only an SDK."""
     run_id: str = field(default_factory=lambda: secrets.token_hex(8))
     """Identifies this run for caps that count `per: run`."""
+    is_audience: bool = False
+    """True where other processes take the calls: this one shows them and sums up, and needs no tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ class Service:
             bulletin.notice("no caps.yaml found: the built-in cap of $5 per day is in force")
         if warning:
             bulletin.notice(warning)
-        gate.pricing.warm()
+        if not settings.is_audience:
+            gate.pricing.warm()
         return service
 
     async def close(self) -> Summary:

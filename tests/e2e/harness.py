@@ -63,6 +63,7 @@ class Proxy:
         flavor: Literal["mitmdump", "lean"] = "mitmdump",
         store_url: str = "",
         scripts: Sequence[Path] = (),
+        arguments: Sequence[str] = (),
         environment: dict[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +82,7 @@ class Proxy:
         self._flavor = flavor
         self._view = "off"
         self._scripts = scripts
+        self._arguments = arguments
         self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._printed = threading.Condition()
@@ -143,7 +145,7 @@ class Proxy:
     def _command(self) -> list[str]:
         if self._flavor == "lean":
             paths = ["--config", str(self.config_path), "--store", self.store_url, "--ca-dir", str(self.confdir)]
-            return [sys.executable, str(LEAN), "proxy", "--listen", "127.0.0.1:0", *paths]
+            return [sys.executable, str(LEAN), "proxy", "--listen", "127.0.0.1:0", *paths, *self._arguments]
         options = {
             "confdir": self.confdir,
             "llmcap_config": self.config_path,

@@ -1,0 +1,117 @@
+"""Seat: one worker of several, as `llmcap proxy --workers N` starts it.
+
+It is the lean proxy as ever, with three differences: its port was opened by the supervisor, what a person would see
+goes to the supervisor (`link`), and when the supervisor is gone, however it went, it ends in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from llmcap_addon.errors import ConfigError, LLMCapError
+from llmcap_addon.proxy import port
+from llmcap_addon.proxy.link import Link
+from llmcap_addon.proxy.master import LeanProxy, ProxyOptions, quiet_loggers
+
+MAX_ORDER_BYTES = 64 << 10
+"""A pipe holds it whole, so that one read gets it."""
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What the supervisor hands to a worker, as a JSON line on its standard input (a store's URL may hold a password,
+    and arguments can be seen by others)."""
+
+    run_id: str
+    """All workers of a run count together for caps `per: run`."""
+    store: str
+    """The ledger that all share, whatever caps.yaml says by now."""
+    descriptors: list[int]
+    """The listening sockets."""
+    verbosity: Literal["error", "info"]
+    """What is logged."""
+
+    def encode(self) -> bytes:
+        """Write it as a line."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+
+def read_seat(descriptor: int = STDIN) -> Seat:
+    """Read what the supervisor has written. Raises LLMCapError."""
+    try:
+        return Seat(**json.loads(os.read(descriptor, MAX_ORDER_BYTES)))
+    except (OSError, ValueError, TypeError) as error:
+        raise LLMCapError("--worker is for `llmcap proxy --workers N` to start its workers with") from error
+
+
+def serve_seat(seat: Seat, ca_dir: Path, config: str | None) -> int:
+    """Serve until told to end, or until the supervisor is gone; gives the exit code. Errors go to the supervisor."""
+    link = Link(os.dup(STDOUT))
+    os.dup2(STDERR, STDOUT)  # whatever prints must not write between our lines
+    sys.stdout = sys.stderr
+    try:
+        _serve(seat, ca_dir, config, link)
+    except LLMCapError as error:
+        link.failed(str(error), of_config=isinstance(error, ConfigError))
+        return 1
+    except Exception as error:
+        link.failed(f"{type(error).__name__}: {error}", of_config=False)
+        return 1
+    finally:
+        link.close()
+    return 0
+
+
+def _serve(seat: Seat, ca_dir: Path, config: str | None, link: Link) -> None:
+    sockets = port.inherit(seat.descriptors)
+    telling: list[asyncio.Task[None]] = []
+
+    def up(*_: object) -> None:
+        assert proxy.service is not None
+        proxy.service.activity.subscribe(link.call)
+        told = link.tell_for_ever(proxy.service.bulletin.notices, proxy.service.unclaimed.seen)
+        telling.append(asyncio.create_task(told))
+        link.up()
+
+    proxy = LeanProxy(
+        ProxyOptions(
+            ca_dir=ca_dir,
+            config=config,
+            store=seat.store,
+            view="off",
+            run_id=seat.run_id,
+            modes=port.modes(sockets),
+            verbosity=seat.verbosity,
+            ready=up,
+        )
+    )
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, proxy.shutdown)
+        loop.add_reader(STDIN, _end_with_supervisor, loop, proxy.shutdown)
+        try:
+            await proxy.run()
+        finally:
+            for task in telling:
+                task.cancel()
+
+    quiet_loggers()
+    with asyncio.Runner(loop_factory=lambda: port.PortLoop(sockets)) as runner:
+        runner.run(main())
+
+
+def _end_with_supervisor(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
+    if not os.read(STDIN, MAX_ORDER_BYTES):  # it never writes again: this is the end of its own life
+        loop.remove_reader(STDIN)
+        end()
