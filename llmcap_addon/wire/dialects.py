@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llmcap_addon.wire.anthropic import MESSAGES
+from llmcap_addon.wire.anthropic_batches import ANTHROPIC_BATCH_JOBS, ANTHROPIC_BATCHES
 from llmcap_addon.wire.bedrock_converse import CONVERSE
 from llmcap_addon.wire.bedrock_invoke import INVOKE
 from llmcap_addon.wire.cohere import COHERE
 from llmcap_addon.wire.dialect import Dialect
 from llmcap_addon.wire.google import GENERATE
+from llmcap_addon.wire.google_batches import GOOGLE_BATCH_JOBS, GOOGLE_BATCHES
 from llmcap_addon.wire.google_code_assist import CODE_ASSIST
 from llmcap_addon.wire.google_embeddings import EMBEDDINGS as GOOGLE_EMBEDDINGS
 from llmcap_addon.wire.google_interactions import INTERACTIONS
 from llmcap_addon.wire.jobs import JobDialect
+from llmcap_addon.wire.mistral_batches import MISTRAL_BATCH_JOBS, MISTRAL_BATCHES
 from llmcap_addon.wire.openai_audio import TRANSCRIPTION
+from llmcap_addon.wire.openai_batch_watch import OPENAI_BATCH_JOBS
+from llmcap_addon.wire.openai_batches import BATCHES as OPENAI_BATCHES
 from llmcap_addon.wire.openai_chat import CHAT
 from llmcap_addon.wire.openai_compact import COMPACT, DECISIONS
 from llmcap_addon.wire.openai_completions import COMPLETIONS
@@ -29,7 +34,10 @@ from llmcap_addon.wire.socket import SocketDialect
 SOCKETS: Mapping[str, SocketDialect] = {dialect.name: dialect for dialect in (RESPONSES_SOCKET,)}
 """Those over a websocket."""
 
-JOBS: Mapping[str, JobDialect] = {dialect.name: dialect for dialect in (BACKGROUND,)}
+JOBS: Mapping[str, JobDialect] = {
+    dialect.name: dialect
+    for dialect in (BACKGROUND, OPENAI_BATCH_JOBS, MISTRAL_BATCH_JOBS, ANTHROPIC_BATCH_JOBS, GOOGLE_BATCH_JOBS)
+}
 """Those of requests that cost nothing, and tell what became of a job."""
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -52,5 +60,9 @@ DIALECTS: Mapping[str, Dialect] = {
         CONVERSE,
         INVOKE,
         *COHERE,
+        OPENAI_BATCHES,
+        MISTRAL_BATCHES,
+        ANTHROPIC_BATCHES,
+        GOOGLE_BATCHES,
     )
 }

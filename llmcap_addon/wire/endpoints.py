@@ -33,6 +33,10 @@ COHERE_RERANK = "cohere.rerank"
 CONVERSE = "bedrock.converse"
 INVOKE = "bedrock.invoke"
 BACKGROUND = "openai.background"
+OPENAI_BATCHES, OPENAI_BATCH_JOBS = "openai.batches", "openai.batch_jobs"
+MISTRAL_BATCHES, MISTRAL_BATCH_JOBS = "mistral.batches", "mistral.batch_jobs"
+ANTHROPIC_BATCHES, ANTHROPIC_BATCH_JOBS = "anthropic.batches", "anthropic.batch_jobs"
+GOOGLE_BATCHES, GOOGLE_BATCH_JOBS = "google.batches", "google.batch_jobs"
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ _WITH_IMAGES = ("openai", "azure")
 _WITH_AUDIO = ("openai", "azure", "groq")
 _WITH_TRANSCRIPTION = (*_WITH_AUDIO, "mistral")
 """Whose audio and images are of OpenAI's shapes and bills; others (OpenRouter, Together, Fireworks) have their own."""
+_WITH_BATCHES = ("openai", "azure", "groq")
+"""Whose batches are files uploaded in one piece; Together's go to a store of somebody else's."""
 
 METERED = (
     Endpoint(
@@ -206,6 +212,18 @@ METERED = (
     Endpoint("bedrock", "/chat/completions", CHAT, "openai.types.chat.ChatCompletion"),
     Endpoint("bedrock", "/responses", RESPONSES, "openai.types.responses.Response"),
     Endpoint("bedrock", "/messages", MESSAGES, "anthropic.types.Message"),
+    # What is billed later, with the answer to another request: below, under WATCHED.
+    Endpoint("openai", "/batches", OPENAI_BATCHES, "openai.types.Batch", only=_WITH_BATCHES),
+    Endpoint("openai", "/batch/jobs", MISTRAL_BATCHES, "mistralai.client.models.BatchJob", only=("mistral",)),
+    Endpoint("anthropic", "/messages/batches", ANTHROPIC_BATCHES, "anthropic.types.messages.MessageBatch"),
+    Endpoint(
+        "google",
+        "(?:.*/)?models/[^/:]+:batchGenerateContent",
+        GOOGLE_BATCHES,
+        "google.genai.types.BatchJob",
+        only=("google",),
+        shown="models/MODEL:batchGenerateContent",
+    ),
 )
 
 OVER_WEBSOCKET = (
@@ -239,6 +257,36 @@ WATCHED = (
     ),
     Endpoint("bedrock", "/responses/[^/]+", BACKGROUND, "openai.types.responses.Response", methods=("GET",)),
     Endpoint("bedrock", "/responses/[^/]+/cancel", BACKGROUND, "openai.types.responses.Response"),
+    Endpoint("openai", "/files", OPENAI_BATCH_JOBS, "openai.types.FileObject", only=_WITH_BATCHES),
+    Endpoint(
+        "openai", "/batches(?:/[^/]+)?", OPENAI_BATCH_JOBS, "openai.types.Batch", only=_WITH_BATCHES,
+        shown="/batches, /batches/ID", methods=("GET",),
+    ),
+    Endpoint("openai", "/batches/[^/]+/cancel", OPENAI_BATCH_JOBS, "openai.types.Batch", only=_WITH_BATCHES),
+    Endpoint(
+        "openai", "/files/[^/]+/content", OPENAI_BATCH_JOBS, "openai.resources.Files.content", only=_WITH_BATCHES,
+        shown="/files/ID/content", methods=("GET",),
+    ),
+    Endpoint(
+        "openai", "/batch/jobs(?:/[^/]+)?", MISTRAL_BATCH_JOBS, "mistralai.client.models.BatchJob", only=("mistral",),
+        shown="/batch/jobs, /batch/jobs/ID", methods=("GET",),
+    ),
+    Endpoint(
+        "openai", "/batch/jobs/[^/]+/cancel", MISTRAL_BATCH_JOBS, "mistralai.client.models.BatchJob", only=("mistral",),
+    ),
+    Endpoint(
+        "openai", "/files/[^/]+/content", MISTRAL_BATCH_JOBS, "mistralai.client.files.Files.download",
+        only=("mistral",), shown="/files/ID/content", methods=("GET",),
+    ),
+    Endpoint(
+        "anthropic", "/messages/batches(?:/[^/]+(?:/results)?)?", ANTHROPIC_BATCH_JOBS,
+        "anthropic.types.messages.MessageBatchIndividualResponse", shown="/messages/batches/ID/results",
+        methods=("GET",),
+    ),
+    Endpoint(
+        "google", "/batches(?:/[^/]+)?", GOOGLE_BATCH_JOBS, "google.genai.types.BatchJob", only=("google",),
+        shown="/batches/ID", methods=("GET",),
+    ),
 )  # fmt: skip
 """What costs nothing, but whose answer tells the bill of a job, or the id of a file that a job will run; `dialect` is
 the name of a JobDialect (`dialects.JOBS`)."""

@@ -12,6 +12,7 @@ from llmcap_addon.wire.hosts import Place
 
 _GOOGLE_FREE = re.compile(
     r".*:(?:countTokens|computeTokens|fetchPredictOperation)|.*/count-tokens:rawPredict|.*/interactions/[^/]+/cancel"
+    r"|.*/batches/[^/:]+:cancel"
 )
 _OPENAI_FREE = re.compile(
     r"/files(?:/.*)?|/uploads(?:/.*)?|/responses/input_tokens|/responses/[^/]+/cancel|/chat/completions/[^/]+"

@@ -21,11 +21,11 @@ UNMETERED = (
     f"https://{OPENAI_HOST}/v1/images/variations",
     f"https://{OPENAI_HOST}/v1/videos",
     f"https://{OPENAI_HOST}/v1/something/new",
-    f"https://{OPENAI_HOST}/v1/batches",
-    f"https://{ANTHROPIC_HOST}/v1/messages/batches",
+    f"https://{OPENAI_HOST}/v1/realtime/calls",
+    f"https://{ANTHROPIC_HOST}/v1/sessions",
     f"https://{ANTHROPIC_HOST}/v1/complete",
     f"https://{GOOGLE_HOST}/v1beta/models/imagen-4:predict",
-    f"https://{GOOGLE_HOST}/v1beta/models/gemini-2.5-flash:batchGenerateContent",
+    f"https://{GOOGLE_HOST}/v1beta/models/gemini-2.5-flash:asyncBatchEmbedContent",
 )
 
 SIDE_WAYS = (
