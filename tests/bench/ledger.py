@@ -27,6 +27,7 @@ from llmcap_addon.budget.stores.sqlite import SqliteStore
 from llmcap_addon.budget.stores.sqlite_checkpoints import Checkpoints
 from llmcap_addon.budget.stores.sqlite_lane import Lane
 from llmcap_addon.budget.stores.sqlite_live import ROW_LABELS
+from llmcap_addon.budget.stores.sqlite_sums import first_seq
 from llmcap_addon.budget.windows import PERIODS
 from llmcap_addon.usage import Usage
 
@@ -100,16 +101,16 @@ def fill(path: Path, rows: int, caps: Sequence[Cap]) -> None:
                 charges = ",".join(map(str, range(first, first + 10)))
                 counted = '","'.join(names[number % 10 :: max(1, len(names) // 10)])
                 yield (
-                    UUID(int=chance.getrandbits(128), version=4).hex, "owner-of-old", "run-of-old", "posted", start_ms,
+                    first_seq(start_ms), UUID(int=chance.getrandbits(128), version=4).hex, "owner-of-old", "run-of-old", "posted", start_ms,
                     start_ms + 4_000, host, provider, model, CLIENTS[number % len(CLIENTS)], dialect, 1, 0,
                     1_000_000 + number % 9_973, '{"input_tokens": 12345, "output_tokens": 678}', "", 200, "", "",
-                    f"[{charges}]", f'["{counted}"]',
+                    f"[{charges}]", f'["{counted}"]', "api",
                 )  # fmt: skip
 
         connection.executemany(
-            "INSERT INTO ledger (id, owner, run, state, started_at_ms, settled_at_ms, host, provider, model, client,"
-            " dialect, streamed, reserved, cost, usage, marks, status, response_model, note, charges, caps)"
-            f" VALUES ({', '.join('?' * 21)})",
+            "INSERT INTO ledger (seq, id, owner, run, state, started_at_ms, settled_at_ms, host, provider, model, client,"
+            " dialect, streamed, reserved, cost, usage, marks, status, response_model, note, charges, caps, billing)"
+            f" VALUES ({', '.join('?' * 23)})",
             calls(),
         )
         connection.execute(
@@ -129,14 +130,15 @@ def fill(path: Path, rows: int, caps: Sequence[Cap]) -> None:
                 if charge is not None and charge.resets_at_ms is not None and charge.resets_at_ms <= NOW_MS:
                     yield (
                         charge.cap, charge.key, charge.scope, charge.period, "", charge.starts_at_ms,
-                        charge.resets_at_ms, '[["model", "gpt-*"]]', 1_000_000, 0,
+                        charge.resets_at_ms, '[["model", "gpt-*"]]',
                     )  # fmt: skip
 
         connection.executemany(
-            "INSERT OR IGNORE INTO balance (cap, key, scope, period, run, starts_at_ms, resets_at_ms, match, posted,"
-            " pending) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO balance (cap, key, scope, period, run, starts_at_ms, resets_at_ms, match)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             balances(),
         )
+        connection.execute("INSERT INTO amount SELECT id, 1000000, 0 FROM balance")
         connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

@@ -138,6 +138,12 @@ class Stand:
         at = ["--listen-host", "127.0.0.1", "-p", str(port)]
         return [str(program), "-q", *at, "--set", f"confdir={folder / 'ca'}"]
 
+    def lean(self) -> Contender:
+        """Just mitmproxy, with the addons that `llmcap proxy` has, and nothing of LLMCap: what can't be gone below."""
+        folder, port = self.new_folder(), free_port()
+        command = [sys.executable, "-m", "tests.bench.speed.lean", str(port), str(folder / "ca")]
+        return self._proxy("lean mitmproxy", command, folder, folder / "ca", port)
+
     def addon(self, caps: str = FULL_CAPS) -> Contender:
         """LLMCap as an addon of mitmdump, with a ledger in SQLite."""
         folder, port = self.new_folder(), free_port()

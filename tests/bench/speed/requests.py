@@ -17,7 +17,7 @@ ADDON = "mitmdump -s addon.py ÷ mitmdump -q, CPU a request"
 def measure(rounds: int, calls: int = CALLS, *, warm_up: int = WARM_UP, with_peer: bool = True) -> list[Figure]:
     """Send the same calls through each contender in turn, again and again."""
     with Stand() as stand:
-        contenders = [stand.direct(), stand.mitmdump(), stand.llmcap(), stand.addon()]
+        contenders = [stand.direct(), stand.mitmdump(), stand.llmcap(), stand.addon(), stand.lean()]
         missing = ""
         if with_peer:
             try:
@@ -38,8 +38,8 @@ def _run(contender: Contender, calls: int) -> Measured:
 
 
 def _figures(found: dict[str, list[Measured]], *, with_peer: bool, missing: str) -> list[Figure]:
-    direct, bare, ours, addon = (
-        found[name] for name in ("direct", "mitmdump -q", "llmcap proxy", "mitmdump -s addon.py")
+    direct, bare, ours, addon, lean = (
+        found[name] for name in ("direct", "mitmdump -q", "llmcap proxy", "mitmdump -s addon.py", "lean mitmproxy")
     )
 
     def cpu(of: list[Measured], to: list[Measured]) -> tuple[float, ...]:
@@ -56,6 +56,7 @@ def _figures(found: dict[str, list[Measured]], *, with_peer: bool, missing: str)
 
     figures = [
         Figure(OURS, cpu(ours, bare), 0.75),
+        Figure("  of that without LLMCap: lean mitmproxy ÷ mitmdump -q", cpu(lean, bare)),
         Figure("llmcap proxy ÷ mitmdump -q, added p50", latency(0.5), 0.8),
         Figure("llmcap proxy ÷ mitmdump -q, added p99", latency(0.99), 1.0),
         Figure(ADDON, cpu(addon, bare), 1.1),
