@@ -56,7 +56,7 @@ def test_no_operation_reads_the_whole_ledger(ledger: Path) -> None:
     for statement in statements:
         for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {statement}"):
             if step.startswith(("SCAN ledger", "SCAN balance")):
-                assert step.endswith("INDEX ledger_pending"), f"{step}: {statement}"
+                assert step.endswith("INDEX ledger_open"), f"{step}: {statement}"
     connection.close()
 
 

@@ -273,7 +273,8 @@ class Proxy:
         """Read what a cap's balances hold."""
         with sqlite3.connect(f"file:{self.store_path}?mode=ro", uri=True) as database:
             posted, pending = database.execute(
-                "SELECT coalesce(sum(posted), 0), coalesce(sum(pending), 0) FROM balance WHERE cap = ?", (cap,)
+                "SELECT coalesce(sum(posted), 0), coalesce(sum(pending), 0) FROM balance JOIN amount USING (id) WHERE cap = ?",
+                (cap,),
             ).fetchone()
         database.close()
         return Totals(posted, pending)

@@ -1,11 +1,12 @@
-"""The table `balance`: found, made from the ledger's rows, moved. Its caller begins and commits."""
+"""The tables `balance` and `amount`: found, made from the ledger's rows, moved. Its caller begins and commits."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from llmcap_addon.budget.ledger import Balance, Charge
 from llmcap_addon.budget.stores.sqlite_live import Labels, Live, read_match
@@ -14,8 +15,8 @@ from llmcap_addon.budget.stores.text import text
 from llmcap_addon.money import Nanousd
 
 _RUN_PERIOD = "run:"
-_AMOUNTS = "SELECT id, posted, pending FROM balance WHERE id IN (SELECT value FROM json_each(?))"
-_MOVE = "UPDATE balance SET posted = posted + ?, pending = pending + ? WHERE id IN (SELECT value FROM json_each(?))"
+_AMOUNTS = "SELECT id, posted, pending FROM amount WHERE id IN"
+_MOVE = "UPDATE amount SET posted = posted + ?, pending = pending + ? WHERE id = ?"
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class Balances:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._sql = connection.execute
+        self._sql_many = connection.executemany
         self._live = Live(connection)
 
     def held(self, labels: Labels, started_at_ms: int, charges: Sequence[Charge]) -> tuple[list[Held], list[int]]:
@@ -75,7 +77,7 @@ class Balances:
     def seen(self, key: str, period: str) -> tuple[Balance, ...]:
         """The balances of all scopes of a cap in a period; their limit is not known here and given as 0."""
         rows = self._sql(
-            "SELECT cap, scope, starts_at_ms, resets_at_ms, match, posted, pending FROM balance"
+            "SELECT cap, scope, starts_at_ms, resets_at_ms, match, posted, pending FROM balance JOIN amount USING (id)"
             " WHERE key = ? AND period = ? ORDER BY scope",
             (key, period),
         )
@@ -88,16 +90,17 @@ class Balances:
             for cap, scope, starts, resets, match, posted, pending in rows
         )
 
-    def move(self, ids: str, *, posted: Nanousd = 0, pending: Nanousd = 0) -> None:
-        """Add to what these balances (a JSON list of ids) have posted and pending."""
-        self._sql(_MOVE, (posted, pending, ids))
+    def move(self, ids: Iterable[int], *, posted: Nanousd = 0, pending: Nanousd = 0) -> None:
+        """Add to what these balances have posted and pending."""
+        self._sql_many(_MOVE, [(posted, pending, number) for number in ids])
 
     def _amounts(self, ids: list[int]) -> dict[int, tuple[Nanousd, Nanousd]]:
-        return {number: (posted, pending) for number, posted, pending in self._sql(_AMOUNTS, (str(ids),))}
+        found = self._sql(f"{_AMOUNTS} ({_marks(len(ids))})", ids)
+        return {number: (posted, pending) for number, posted, pending in found}
 
     def _find(self, charge: Charge) -> tuple[int, Nanousd, Nanousd] | None:
         found: tuple[int, Nanousd, Nanousd] | None = self._sql(
-            "SELECT id, posted, pending FROM balance WHERE key = ? AND scope = ? AND period = ?",
+            "SELECT id, posted, pending FROM balance JOIN amount USING (id) WHERE key = ? AND scope = ? AND period = ?",
             (text(charge.key), text(charge.scope), text(charge.period)),
         ).fetchone()
         return found
@@ -107,8 +110,8 @@ class Balances:
         posted, pending, open_rows = sums.of(charge)
         is_run = charge.period.startswith(_RUN_PERIOD)
         number = self._sql(
-            "INSERT INTO balance (cap, key, scope, period, run, starts_at_ms, resets_at_ms, match, posted, pending)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            "INSERT INTO balance (cap, key, scope, period, run, starts_at_ms, resets_at_ms, match)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
             (
                 text(charge.cap),
                 text(charge.key),
@@ -118,10 +121,9 @@ class Balances:
                 charge.starts_at_ms,
                 NEVER if charge.resets_at_ms is None else charge.resets_at_ms,
                 json.dumps(charge.match),
-                posted,
-                pending,
             ),
         ).fetchone()[0]
+        self._sql("INSERT INTO amount VALUES (?, ?, ?)", (number, posted, pending))
         # Only these rows can still change what they count for.
         self._sql(
             "UPDATE ledger SET charges = json_insert(charges, '$[#]', ?), caps = json_insert(caps, '$[#]', ?)"
@@ -129,3 +131,9 @@ class Balances:
             (number, text(charge.cap), open_rows),
         )
         return Held(number, charge, posted, pending, is_new=True)
+
+
+@lru_cache(maxsize=256)
+def _marks(count: int) -> str:
+    """Question marks for so many values."""
+    return ", ".join("?" * count)

@@ -17,6 +17,8 @@ from llmcap_addon.money import Nanousd
 DAY_MS = 86_400_000
 NEVER = 2**63 - 1
 """`resets_at_ms` of a balance that never resets: SQLite's largest integer."""
+ROWS_A_MS = 2**20
+"""Numbers of rows for one millisecond, in which SQLite writes a dozen at most. They last until the year 2248."""
 
 _DAYS = (
     f"SELECT {', '.join(ROW_LABELS)}, sum(cost) FROM spent WHERE day >= ? AND day < ? GROUP BY {', '.join(ROW_LABELS)}"
@@ -51,14 +53,13 @@ class Sums:
         for begins, ends in parts:
             if begins < ends:
                 posted += self._sql(
-                    "SELECT coalesce(sum(cost), 0) FROM ledger"
-                    f" WHERE started_at_ms >= ? AND started_at_ms < ? AND {where}",
-                    (begins, ends, *values),
+                    f"SELECT coalesce(sum(cost), 0) FROM ledger WHERE seq >= ? AND seq < ? AND {where}",
+                    (first_seq(begins), first_seq(ends), *values),
                 ).fetchone()[0]
         pending, rows = self._sql(
             "SELECT coalesce(sum(reserved), 0), json_group_array(seq) FROM ledger INDEXED BY ledger_open"
-            f" WHERE state IN ('pending', 'expired') AND started_at_ms >= ? AND started_at_ms < ? AND {where}",
-            (starts, resets, *values),
+            f" WHERE state IN ('pending', 'expired') AND seq >= ? AND seq < ? AND {where}",
+            (first_seq(starts), first_seq(resets), *values),
         ).fetchone()
         return posted, pending, rows
 
@@ -70,6 +71,11 @@ class Sums:
             self._days[first, last] = groups
         globs = by_label(charge.match)
         return sum(cost for labels, cost in groups if all(_fits(globs[name], labels[name]) for name in globs))
+
+
+def first_seq(started_at_ms: int) -> int:
+    """Give the number of the first row of a millisecond; `ROWS_A_MS` further is the next one's."""
+    return min(max(0, started_at_ms) * ROWS_A_MS, NEVER)
 
 
 def add_spent(sql: Callable[..., sqlite3.Cursor], seq: int, cost: Nanousd) -> None:

@@ -25,7 +25,7 @@ from llmcap_addon.budget.stores.owners import Owner
 from llmcap_addon.budget.stores.sqlite_balances import Balances
 from llmcap_addon.budget.stores.sqlite_live import ROW_LABELS, Labels
 from llmcap_addon.budget.stores.sqlite_notes import Notes
-from llmcap_addon.budget.stores.sqlite_sums import add_spent
+from llmcap_addon.budget.stores.sqlite_sums import ROWS_A_MS, add_spent, first_seq
 from llmcap_addon.budget.stores.text import text
 from llmcap_addon.money import Nanousd
 from llmcap_addon.usage import Usage
@@ -38,11 +38,14 @@ _ROW_TO_EXTEND = (
     f"SELECT state, seq, reserved, charges, caps, started_at_ms, {', '.join(ROW_LABELS)} FROM ledger WHERE id = ?"
 )
 _INSERT = (
-    f"INSERT INTO ledger (id, owner, state, started_at_ms, {', '.join(ROW_LABELS)}, dialect,"
+    f"INSERT INTO ledger (seq, id, owner, state, started_at_ms, {', '.join(ROW_LABELS)}, dialect,"
     " streamed, reserved, cost, usage, marks, status, response_model, note, charges, caps)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '{}', ?, 0, '', ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+    " VALUES ((SELECT ifnull(max(seq) + 1, ?1) FROM ledger WHERE seq >= ?1 AND seq < ?2),"
+    " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '{}', ?, 0, '', ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
-_TO_EXPIRE = "SELECT seq, reserved, marks, charges FROM ledger WHERE state = 'pending'"
+_OPEN = "state IN ('pending', 'expired')"
+"""What the index of rows that can still change needs to be told, word by word."""
+_TO_EXPIRE = f"SELECT seq, reserved, marks, charges FROM ledger WHERE {_OPEN} AND state = 'pending'"
 _END = (
     "UPDATE ledger SET state = ?, settled_at_ms = ?, reserved = 0, cost = ?, usage = ?, marks = ?, status = ?,"
     " response_model = ?, note = ? WHERE seq = ?"
@@ -62,8 +65,8 @@ class Tables:
         """– → pending, if it fits everywhere."""
         held, others = self.balances.held(_labels(entry), entry.started_at_ms, charges)
         lacking = tuple(one.balance() for one in held if one.room < amount)
-        ids, caps = str([*(one.id for one in held), *others]), tuple(one.charge.cap for one in held)
-        if lacking or not self._insert(entry, "pending", ids, caps, reserved=amount):
+        ids, caps = [*(one.id for one in held), *others], tuple(one.charge.cap for one in held)
+        if lacking or not self._insert(entry, "pending", str(ids), caps, reserved=amount):
             balances = tuple(one.balance() for one in held)
             return Reserved(balances) if self._is_pending(entry.id) else Short(balances, lacking)
         self.balances.move(ids, pending=amount)
@@ -82,7 +85,7 @@ class Tables:
         there = set(ids)
         joining = [one for one in held if one.id not in there]
         if joining:
-            self.balances.move(str([one.id for one in joining]), pending=reserved)
+            self.balances.move([one.id for one in joining], pending=reserved)
             for one in joining:
                 one.pending += reserved
                 ids.append(one.id)
@@ -90,7 +93,7 @@ class Tables:
         room = min((one.room for one in held), default=amount)
         granted = amount if amount <= room else room if room >= at_least else 0
         if granted:
-            self.balances.move(str(ids), pending=granted)
+            self.balances.move(ids, pending=granted)
             self._sql("UPDATE ledger SET reserved = reserved + ? WHERE seq = ?", (granted, seq))
         if joining or unnamed:
             values = (str(ids), json.dumps([*caps, *unnamed]), seq)
@@ -111,7 +114,7 @@ class Tables:
             marks -= {"expired", "estimated"} - settlement.marks
         if cost > reserved + posted:  # an expired row has posted what it had reserved
             marks.add("overrun")
-        self.balances.move(ids, posted=cost - posted, pending=-reserved)
+        self.balances.move(json.loads(ids), posted=cost - posted, pending=-reserved)
         self._end(seq, "posted", settlement, cost, marks)
         add_spent(self._sql, seq, cost - posted)
         return True
@@ -122,7 +125,7 @@ class Tables:
         if row is None or row[0] != "pending":
             return False
         _, seq, reserved, _, words, ids = row
-        self.balances.move(ids, pending=-reserved)
+        self.balances.move(json.loads(ids), pending=-reserved)
         nothing = Settlement(cost=0, usage=Usage(), settled_at_ms=settled_at_ms, status=status, note=note)
         self._end(seq, "voided", nothing, 0, {*words.split()} - {"deferred"})
         return True
@@ -163,7 +166,7 @@ class Tables:
         others = self._sql("SELECT owner, lease_until_ms FROM process WHERE owner <> ?", (mine,)).fetchall()
         dead = [owner for owner, until_ms in others if self._owner.is_dead(owner, until_ms <= now_ms)]
         orphans = self._sql(
-            "SELECT DISTINCT owner FROM ledger WHERE state = 'pending' AND owner > ?"
+            f"SELECT DISTINCT owner FROM ledger WHERE {_OPEN} AND state = 'pending' AND owner > ?"
             " AND owner NOT IN (SELECT owner FROM process)",
             (_NOBODY,),
         ).fetchall()
@@ -177,15 +180,14 @@ class Tables:
         names = ("state", "settled_at_ms", "reserved", "cost", "usage", "marks", "status", "note", "caps")
         columns = ("id", "started_at_ms", "dialect", "streamed", *ROW_LABELS, *names)
         found = self._sql(
-            f"SELECT {', '.join(columns)} FROM ledger WHERE started_at_ms >= ?"
-            " ORDER BY started_at_ms DESC, seq DESC LIMIT ?",
-            (since_ms, -1 if limit is None else limit),
+            f"SELECT {', '.join(columns)} FROM ledger WHERE seq >= ? ORDER BY seq DESC LIMIT ?",
+            (first_seq(since_ms), -1 if limit is None else limit),
         ).fetchall()
         return tuple(_row(dict(zip(columns, values, strict=True))) for values in reversed(found))
 
     def _expire(self, found: list[tuple[int, Nanousd, str, str]], now_ms: int, note: str) -> int:
         for seq, reserved, words, ids in found:
-            self.balances.move(ids, posted=reserved, pending=-reserved)
+            self.balances.move(json.loads(ids), posted=reserved, pending=-reserved)
             ended = Settlement(reserved, Usage(), now_ms, note=note)
             self._end(seq, "expired", ended, reserved, {*words.split(), "expired", "estimated"})
             add_spent(self._sql, seq, reserved)
@@ -202,10 +204,13 @@ class Tables:
         self, entry: Entry, state: str, ids: str, caps: tuple[str, ...], *, reserved: int = 0, note: str = ""
     ) -> bool:
         """Write a row; False, and nothing, when there is one of that id."""
+        first = first_seq(entry.started_at_ms)
         return bool(
             self._sql(
                 _INSERT,
                 (
+                    first,
+                    first + ROWS_A_MS,
                     entry.id,
                     self._owner.name,
                     state,
