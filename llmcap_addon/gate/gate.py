@@ -27,6 +27,8 @@ from llmcap_addon.pricing.quote import Pricing, Quote
 from llmcap_addon.usage import Reading, Usage
 from llmcap_addon.wire.dialect import Refusal
 
+MANY_REQUESTS = 500
+"""Requests of a batch that are bounded at once, in some 10 ms; more of them in a thread."""
 MAX_WHOLE = 1_000
 """Hosts remembered to answer in one piece; more than anyone names under `hosts:`."""
 BEYOND_PLAN_MS = 3_600_000
@@ -152,7 +154,10 @@ class Gate:
             entry = replace(entry, model=call.model, marks=marks)
         if (call.host, call.dialect) in self._whole:
             call = replace(call, bills_after_disconnect=True)
-        quote = self.pricing.quote(call)
+        if len(call.parts) > MANY_REQUESTS:
+            quote = await self._runtime.in_thread(lambda: self.pricing.quote(call))
+        else:
+            quote = self.pricing.quote(call)
         if quote.assumed:
             entry = replace(entry, marks=entry.marks | {"assumed"})
         tripped = await self._is_tripped(call, entry, quote)

@@ -19,7 +19,7 @@ from llmcap_addon.errors import LLMCapError, PriceError, StoreError, UnreadableR
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.notes import MAX_NAME_CHARS, Note, Stored, bounded, file_key, job_key, read_note, read_stored
 from llmcap_addon.gate.runtime import Runtime
-from llmcap_addon.pricing.quote import Pricing
+from llmcap_addon.pricing.quote import Priced, Pricing
 from llmcap_addon.usage import Usage
 from llmcap_addon.wire.dialect import Refusal
 from llmcap_addon.wire.jobs import Outcome
@@ -30,6 +30,8 @@ reserved counts as what is posted does. What was never heard of by then is poste
 MAX_UNSETTLED = 1_000
 """Outcomes kept for a store that fails, a batch's with thousands of shares each; past it a later answer tells again, or
 the job expires, in full."""
+MANY_SHARES = 500
+"""Requests of a batch that are priced at once, in some 10 ms; more of them in a thread."""
 MAX_UNREMEMBERED = 10_000
 """Notes kept for a store that fails; past it the oldest is lost, and its job is posted in full in the end."""
 
@@ -161,9 +163,14 @@ class Jobs:
             return
         if usage is None or not reading.final or reading.unreadable:
             return
-        priced = self._pricing().cost(
-            note.call(), usage, reading.terms, reading.model, shares=reading.shares, at_ms=note.started_at_ms
-        )
+        call = note.call()
+
+        def work_out() -> Priced:
+            return self._pricing().cost(
+                call, usage, reading.terms, reading.model, shares=reading.shares, at_ms=note.started_at_ms
+            )
+
+        priced = work_out() if len(reading.shares) <= MANY_SHARES else await self._runtime.in_thread(work_out)
         cost, assumed, marks = priced.amount, priced.assumed, {"failed"} if reading.failed else set()
         if reading.billed is not None and not priced.own:
             cost, assumed = reading.billed, False
