@@ -48,7 +48,7 @@ class Totals:
             refused=self.refused,
             cut=self.cut + ("cut" in row.marks),
             estimated=self.estimated + ("estimated" in row.marks),
-            deferred=self.deferred + ("deferred" in row.marks),
+            deferred=self.deferred + (row.state == "pending" and "deferred" in row.marks),
             input_tokens=self.input_tokens + row.usage.input_tokens,
             cache_read_tokens=self.cache_read_tokens + row.usage.cache_read_tokens,
             output_tokens=self.output_tokens + row.usage.output_tokens,

@@ -11,11 +11,14 @@ from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.ledger import Entry
 from llmcap_addon.call import Alternative, Call, Content, Media
 from llmcap_addon.money import Nanousd
+from llmcap_addon.pricing.batch_quote import MAX_COUNTED_BYTES
 from llmcap_addon.pricing.quote import Pricing
 from llmcap_addon.usage import Terms, Usage
 
 MAX_NAME_CHARS = 200
 """Of ids and models in a note; no provider's are nearly as long."""
+MAX_ODD_NAME_CHARS = 30
+"""Of a name that is not ASCII: JSON takes up to 12 bytes for a character."""
 MAX_WHY_CHARS = 800
 """Of the reason why a file can't be bounded: some sentences."""
 
@@ -91,10 +94,12 @@ class Note:
     def of(cls, entry: Entry, call: Call) -> Note:
         """Make the note of a call."""
         named = (entry.host, entry.provider, entry.model, entry.client, entry.dialect)
-        host, provider, model, client, dialect = (name[:MAX_NAME_CHARS] for name in named)
+        host, provider, model, client, dialect = map(_short, named)
+        asked = call.terms
+        terms = Terms(_short(asked.service_tier), _short(asked.speed), _short(asked.geography))
         return cls(
             entry.id, entry.started_at_ms, host, provider, model, client, dialect, entry.streamed, entry.billing,
-            tuple(sorted(entry.marks)), call.terms, traits_of(call.parts or (call,)),
+            tuple(sorted(entry.marks)), terms, traits_of(call.parts or (call,)),
         )  # fmt: skip
 
     def text(self) -> str:
@@ -145,11 +150,14 @@ def traits_of(calls: tuple[Call, ...]) -> Traits:
 
 
 def bounded(calls: Iterator[Call], pricing: Pricing) -> Stored | None:
-    """Add up what calls may cost; raises UnreadableRequest and PriceError."""
+    """Add up what calls may cost, slowly; raises UnreadableRequest and PriceError."""
     gathered = _Gathered()
     bound, assumed = 0, False
+    left_bytes = MAX_COUNTED_BYTES
     for call in calls:
-        quote = pricing.quote(call)
+        is_counted = call.content.text_bytes <= left_bytes
+        left_bytes -= call.content.text_bytes if is_counted else 0
+        quote = pricing.quote(call, "counted" if is_counted else "bytes")
         bound += quote.amount(quote.output_tokens)
         assumed = assumed or quote.assumed
         gathered.add(call)
@@ -178,6 +186,10 @@ class _Gathered:
 
     def traits(self) -> Traits:
         return Traits(tuple(sorted(self._media)), self._opaque, self._tells_images, self._mixed)
+
+
+def _short(name: str) -> str:
+    return name[: MAX_NAME_CHARS if name.isascii() and name.isprintable() else MAX_ODD_NAME_CHARS]
 
 
 def job_key(host: str, job: str) -> str:
