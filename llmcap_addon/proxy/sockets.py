@@ -291,9 +291,10 @@ class Socket:
                 return False
         if pieces is None:
             pieces = [frame.data]
-        if pieces == [frame.data] and not self._out:
+        if pieces == [frame.data] and not self._out and self._last is None:
             return True
         self._out += [(Frame(True, piece, frame.is_text), 0) for piece in pieces]
+        self._end_if_quiet()  # behind the last frame of what ran
         return False
 
     def _take_in(self, told: Told, call: Call) -> Answer:
@@ -327,7 +328,6 @@ class Socket:
         answer = self._answers.pop(told.number)
         ending: Ending = "never_sent" if told.unused else "complete"
         self._settling.begin(answer, ending, told.status, told.unused)
-        self._end_if_quiet()
 
     # ── the end ──
 

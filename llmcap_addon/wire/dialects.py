@@ -26,12 +26,13 @@ from llmcap_addon.wire.openai_completions import COMPLETIONS
 from llmcap_addon.wire.openai_embeddings import EMBEDDINGS
 from llmcap_addon.wire.openai_images import IMAGES
 from llmcap_addon.wire.openai_jobs import BACKGROUND
+from llmcap_addon.wire.openai_realtime import REALTIME_SOCKET
 from llmcap_addon.wire.openai_responses import RESPONSES
 from llmcap_addon.wire.openai_socket import RESPONSES_SOCKET
 from llmcap_addon.wire.openai_speech import SPEECH
 from llmcap_addon.wire.socket import SocketDialect
 
-SOCKETS: Mapping[str, SocketDialect] = {dialect.name: dialect for dialect in (RESPONSES_SOCKET,)}
+SOCKETS: Mapping[str, SocketDialect] = {dialect.name: dialect for dialect in (RESPONSES_SOCKET, REALTIME_SOCKET)}
 """Those over a websocket."""
 
 JOBS: Mapping[str, JobDialect] = {

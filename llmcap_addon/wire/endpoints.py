@@ -32,6 +32,7 @@ COHERE_EMBED = "cohere.embed"
 COHERE_RERANK = "cohere.rerank"
 CONVERSE = "bedrock.converse"
 INVOKE = "bedrock.invoke"
+REALTIME = "openai.realtime"
 BACKGROUND = "openai.background"
 OPENAI_BATCHES, OPENAI_BATCH_JOBS = "openai.batches", "openai.batch_jobs"
 MISTRAL_BATCHES, MISTRAL_BATCH_JOBS = "mistral.batches", "mistral.batch_jobs"
@@ -232,8 +233,18 @@ OVER_WEBSOCKET = (
         "/responses",
         RESPONSES_SOCKET,
         "openai.types.responses.ResponsesServerEvent",
-        only=("openai",),
+        # https://learn.microsoft.com/azure/foundry/openai/how-to/websockets
+        only=("openai", "azure"),
         shown="wss://…/responses",
+    ),
+    # Azure names its deployment in the query (`_configure_realtime` in the `openai` SDK's `lib/azure`).
+    Endpoint(
+        "openai",
+        f"{_AZURE}/realtime",
+        REALTIME,
+        "openai.types.realtime.RealtimeServerEvent",
+        only=("openai", "azure"),
+        shown="wss://…/realtime",
     ),
     Endpoint(
         "chatgpt",

@@ -30,7 +30,13 @@ from tests.fakes.script import Record
 
 AZURE_HOST = "my-res.openai.azure.com"
 OTHER_AZURE_HOST = "other-res.openai.azure.com"
-DEPLOYMENTS = {"my-gpt": "gpt-4o", "my-thinker": "o4-mini", "prod": "gpt-4o", "my-embedder": "text-embedding-3-small"}
+DEPLOYMENTS = {
+    "my-gpt": "gpt-4o",
+    "my-thinker": "o4-mini",
+    "prod": "gpt-4o",
+    "my-embedder": "text-embedding-3-small",
+    "my-voice": "gpt-realtime",
+}
 """Deployment → what is deployed there; Azure takes a name in any case."""
 
 _EVENT_STREAM = "text/event-stream; charset=utf-8"

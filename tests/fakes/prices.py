@@ -42,6 +42,8 @@ PRICES = {
     "gpt-4o-mini": Price(input=150_000, cache_read=75_000, output=600_000),
     "gpt-4o": Price(input=2_500_000, cache_read=1_250_000, output=10_000_000),
     "o4-mini": Price(input=1_100_000, cache_read=275_000, output=4_400_000),
+    "gpt-realtime": Price(input=32_000_000, cache_read=400_000, output=64_000_000),  # of sound
+    "gpt-realtime@text": Price(input=4_000_000, cache_read=400_000, output=16_000_000),
     "gpt-3.5-turbo-instruct": Price(input=1_500_000, cache_read=1_500_000, output=2_000_000),
     "gpt-5.1-codex": Price(input=1_250_000, cache_read=125_000, output=10_000_000),
     "gpt-4o-transcribe": Price(input=6_000_000, cache_read=6_000_000, output=10_000_000),  # of audio
@@ -76,6 +78,10 @@ PRICES = {
     "mistral-large-2512": Price(input=500_000, cache_read=50_000, output=1_500_000),
     "openai/gpt-5-mini": Price(input=262_500, cache_read=26_250, output=2_100_000),  # an upstream dearer than listed
     "sonar": Price(input=1_000_000, cache_read=1_000_000, output=1_000_000),
+    # Live: text in, sound out.
+    "gemini-3.8-live": Price(input=750_000, cache_read=750_000, output=12_000_000),
+    "gemini-live-2.5-flash-native-audio": Price(input=500_000, cache_read=500_000, output=12_000_000),
+    "gemini-2.5-flash-native-audio-latest": Price(input=500_000, cache_read=500_000, output=12_000_000),
     "gemini-2.0-flash": Price(input=100_000, cache_read=25_000, output=400_000),
 }
 

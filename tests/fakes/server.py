@@ -181,7 +181,7 @@ class StandIn:
         if isinstance(exchange, http1.Http1Exchange) and websocket.is_socket(exchange):
             record.kind, record.status, record.finished_ns = "socket", 101, record.started_ns
             exchange.keep_alive = False
-            await websocket.SocketServer(
+            await websocket.server_of(record.path)(
                 exchange, lambda frame: self._record(exchange, frame), self._script, self._note
             ).serve()
             return

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 from wsproto.extensions import Extension, PerMessageDeflate
 
 from tests.fakes import openai
@@ -120,6 +120,7 @@ class SocketServer:
                     return
 
     async def _take(self, text: str) -> None:
+        """Understand one message; what serves another protocol over a websocket has its own."""
         body = json.loads(text)
         lane = body.get("stream_id", "")
         if body["type"] == "response.steer":
@@ -246,10 +247,22 @@ class SocketServer:
         await self._send({"type": "error", "status": status, "error": error}, lane)
 
     async def _send(self, event: dict[str, Any], lane: str, record: Record | None = None) -> None:
-        if self._closing:
-            raise ClientLeftError
         data = dumps({**event, "stream_id": lane} if lane else event)
-        await self._exchange.raw(self._ws.send(TextMessage(data.decode())))
+        await self._write(TextMessage(data.decode()))
         if record is not None:
             record.sent_body += data
             record.last_write_ns = time.monotonic_ns()
+
+    async def _write(self, event: Event) -> None:
+        if self._closing:
+            raise ClientLeftError
+        await self._exchange.raw(self._ws.send(event))
+
+
+SERVERS: list[tuple[str, type[SocketServer]]] = []
+"""(part of the path, who serves it): other protocols than the one above."""
+
+
+def server_of(path: str) -> type[SocketServer]:
+    """Say who serves a websocket."""
+    return next((server for part, server in SERVERS if part in path), SocketServer)

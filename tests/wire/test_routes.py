@@ -422,7 +422,8 @@ def test_other_methods_are_unmetered_or_free_but_never_metered() -> None:
     ("target", "dialect"),
     [
         ("api.x.ai/v1/responses", "openai.responses"),
-        ("api.openai.com/v1/realtime", "openai.chat"),
+        ("api.x.ai/v1/realtime", "openai.chat"),
+        ("api.openai.com/v1/realtime/translations", "openai.chat"),
         (
             "generativelanguage.googleapis.com/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
             "google.generate",
@@ -436,12 +437,35 @@ def test_a_websocket_is_an_upgrade_that_is_not_metered(target: str, dialect: str
     assert route("example.org/x", "GET", upgrade="websocket").kind == "foreign"
 
 
+@pytest.mark.parametrize(
+    ("target", "provider", "model"),
+    [
+        ("api.openai.com/v1/realtime", "openai", ""),
+        ("eu.api.openai.com/v1/realtime", "openai", ""),
+        ("my.openai.azure.com/openai/realtime", "azure", ""),
+        ("my.openai.azure.com/openai/v1/realtime", "azure", ""),
+        ("my.openai.azure.com/openai/deployments/voice/realtime", "azure", "voice"),
+    ],
+)
+def test_realtime_is_metered_frame_by_frame(target: str, provider: str, model: str) -> None:
+    """At OpenAI and Azure; what only opens a call by WebRTC is not metered."""
+    found = route(target, "GET", upgrade="websocket")
+    assert (found.kind, found.dialect_name, found.provider, found.model) == (
+        "socket",
+        "openai.realtime",
+        provider,
+        model,
+    )
+    assert route(f"{target}/calls", "POST").kind == "unmetered"
+
+
 def test_responses_over_a_websocket_are_metered_frame_by_frame() -> None:
-    """At OpenAI, whose protocol is known; over h2, or with another method, it would be no websocket to the proxy."""
+    """At OpenAI and Azure, whose protocol is known; over h2, or with another method, it would be no websocket to the proxy."""
     for host in ("api.openai.com", "eu.api.openai.com"):
         found = route(f"{host}/v1/responses", "GET", upgrade="websocket")
         assert (found.kind, found.dialect_name, found.provider) == ("socket", "openai.responses.socket", "openai")
         assert found.dialect_name in SOCKETS
+    assert route("my.openai.azure.com/openai/v1/responses", "GET", upgrade="websocket").kind == "socket"
     for target, method in (("responses", "CONNECT"), ("responses", "POST"), ("responses/x", "GET")):
         found = route(f"api.openai.com/v1/{target}", method, upgrade="websocket")
         assert (found.kind, found.dialect_name) == ("unmetered", "openai.responses")
