@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.gate.house import make_house
+from tests.proxy.addon import proxy, waiting
 
-__all__ = ["make_house"]
+__all__ = ["make_house", "proxy", "waiting"]
 
 
 @pytest.fixture(autouse=True)

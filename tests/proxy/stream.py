@@ -104,10 +104,14 @@ class Driver:
     async def respond(self, response: http.Response, *chunks: bytes, ends: bool = True) -> None:
         """Answer as the server does, in so many chunks."""
         await self.feed(ResponseHeaders(STREAM_ID, response, end_stream=False))
-        for chunk in chunks:
-            await self.feed(ResponseData(STREAM_ID, chunk))
+        await self.respond_more(*chunks)
         if ends:
             await self.feed(ResponseEndOfMessage(STREAM_ID))
+
+    async def respond_more(self, *chunks: bytes) -> None:
+        """Go on answering."""
+        for chunk in chunks:
+            await self.feed(ResponseData(STREAM_ID, chunk))
 
 
 def streamed() -> http.Response:

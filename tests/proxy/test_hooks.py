@@ -5,22 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from mitmproxy import connection, flow, http, tls
-from mitmproxy.addons.next_layer import NextLayer
-from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.hooks import Hook
 from mitmproxy.options import Options
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
 from mitmproxy.proxy.layers.http._events import ErrorCode, RequestProtocolError, ResponseData, ResponseProtocolError
 from mitmproxy.proxy.mode_specs import ProxyMode
-from mitmproxy.test import taddons, tflow
+from mitmproxy.test import tflow
 
 from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.ledger import Row
@@ -28,14 +23,12 @@ from llmcap_addon.budget.stores import state_file
 from llmcap_addon.errors import ConfigError
 from llmcap_addon.proxy import hooks as hooks_module
 from llmcap_addon.proxy.cutting import CuttableHttpLayer
-from llmcap_addon.proxy.hooks import Hooks
-from llmcap_addon.proxy.service import Settings
 from llmcap_addon.unclaimed import file_beside, read_unclaimed
 from llmcap_addon.wire.dialects import DIALECTS
+from tests.proxy.addon import CAPS, Proxy
 from tests.proxy.chat import DONE, REQUEST, price, tokens, usage
 from tests.proxy.stream import STREAM_ID, Driver, streamed
 
-CAPS = "caps: [{name: daily, limit: 5, per: day}]\nhosts: {llm.example.net: {api: openai}}\nwait: 0s\n"
 UNSTREAMED = json.dumps({**json.loads(REQUEST), "stream": False}).encode()
 
 
@@ -53,53 +46,6 @@ def answer(inputs: int = 1_234, outputs: int = 567) -> bytes:
             "usage": counts,
         }
     ).encode()
-
-
-class Proxy:
-    """The addon within mitmproxy's own addon manager."""
-
-    def __init__(self, folder: Path, context: taddons.context, hooks: Hooks) -> None:
-        self.caps = folder / "caps.yaml"
-        self.context = context
-        self.hooks = hooks
-
-    def driver(self, host: str = "api.openai.com") -> Driver:
-        """Drive a stream whose hooks are ours."""
-        return Driver(self.context.options, self._run, host=host)
-
-    async def _run(self, hook: Hook) -> None:
-        await self.context.master.addons.invoke_addon(self.hooks, hook)
-
-    async def rows(self) -> tuple[Row, ...]:
-        assert self.hooks.service is not None
-        return await self.hooks.service.store.rows()
-
-    async def pending(self) -> int:
-        assert self.hooks.service is not None
-        return sum(balance.pending for balance in await self.hooks.service.gate.budget.balances())
-
-    @property
-    def options(self) -> Options:
-        options: Options = self.context.options
-        return options
-
-
-@pytest.fixture
-async def waiting(tmp_path: Path) -> AsyncIterator[Proxy]:
-    """Load the addon, and do not start it yet."""
-    (tmp_path / "caps.yaml").write_text(CAPS)
-    settings = Settings(config=str(tmp_path / "caps.yaml"), store=f"sqlite://{tmp_path}/ledger.sqlite", view="off")
-    hooks = Hooks(settings)
-    with taddons.context(Proxyserver(), NextLayer(), hooks) as context:
-        yield Proxy(tmp_path, context, hooks)
-        await hooks.done()
-
-
-@pytest.fixture
-async def proxy(waiting: Proxy) -> Proxy:
-    """Load the addon and start it."""
-    await waiting.hooks.running()
-    return waiting
 
 
 def message_of(driver: Driver) -> str:
