@@ -19,10 +19,8 @@ from wsproto.extensions import Extension, PerMessageDeflate
 from llmcap_addon.proxy import cutting, cutting_sockets
 from llmcap_addon.proxy import sockets as sockets_module
 from llmcap_addon.proxy.cutting_sockets import CuttableWebsocketLayer
+from tests.proxy.addon import Proxy
 from tests.proxy.stream import STREAM_ID
-from tests.proxy.test_hooks import Proxy, proxy, waiting
-
-__all__ = ["proxy", "waiting"]
 
 HANDSHAKE = {
     "upgrade": "websocket",
