@@ -15,6 +15,7 @@ from llmcap_addon.wire.google_batches import GOOGLE_BATCH_JOBS, GOOGLE_BATCHES
 from llmcap_addon.wire.google_code_assist import CODE_ASSIST
 from llmcap_addon.wire.google_embeddings import EMBEDDINGS as GOOGLE_EMBEDDINGS
 from llmcap_addon.wire.google_interactions import INTERACTIONS
+from llmcap_addon.wire.google_live import LIVE
 from llmcap_addon.wire.jobs import JobDialect
 from llmcap_addon.wire.mistral_batches import MISTRAL_BATCH_JOBS, MISTRAL_BATCHES
 from llmcap_addon.wire.openai_audio import TRANSCRIPTION
@@ -32,7 +33,7 @@ from llmcap_addon.wire.openai_socket import RESPONSES_SOCKET
 from llmcap_addon.wire.openai_speech import SPEECH
 from llmcap_addon.wire.socket import SocketDialect
 
-SOCKETS: Mapping[str, SocketDialect] = {dialect.name: dialect for dialect in (RESPONSES_SOCKET, REALTIME_SOCKET)}
+SOCKETS: Mapping[str, SocketDialect] = {dialect.name: dialect for dialect in (RESPONSES_SOCKET, REALTIME_SOCKET, LIVE)}
 """Those over a websocket."""
 
 JOBS: Mapping[str, JobDialect] = {

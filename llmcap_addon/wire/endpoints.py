@@ -25,6 +25,7 @@ IMAGES = "openai.images"
 MESSAGES = "anthropic.messages"
 GENERATE = "google.generate"
 GOOGLE_EMBEDDINGS = "google.embeddings"
+GOOGLE_LIVE = "google.live"
 INTERACTIONS = "google.interactions"
 CODE_ASSIST = "google.code_assist"
 COHERE_CHAT = "cohere.chat"
@@ -252,6 +253,22 @@ OVER_WEBSOCKET = (
         RESPONSES_SOCKET,
         "openai.types.responses.ResponsesServerEvent",
         shown="wss://…/backend-api/codex/responses",
+    ),
+    Endpoint(
+        "google",
+        r"/ws/google\.ai\.generativelanguage\.v\w+\.GenerativeService\.BidiGenerate(?:Content(?:Constrained)?|Music)",
+        GOOGLE_LIVE,
+        "google.genai.types.LiveServerMessage",
+        only=("google",),
+        shown="wss://…GenerativeService.BidiGenerateContent, BidiGenerateContentConstrained",
+    ),
+    Endpoint(
+        "google",
+        r"/ws/google\.cloud\.aiplatform\.v\w+\.LlmBidiService/BidiGenerateContent",
+        GOOGLE_LIVE,
+        "google.genai.types.LiveServerMessage",
+        only=("vertex",),
+        shown="wss://…LlmBidiService/BidiGenerateContent",
     ),
 )
 """What is metered frame by frame; a client of any other websocket is told to use HTTP."""
