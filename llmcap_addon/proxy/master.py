@@ -139,6 +139,10 @@ class LeanProxy:
         if self._master is not None:
             self._master.shutdown()
 
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return 0 if self._master is None else len(self._master.addons.get("proxyserver").connections)
+
     def announce(self, service: Service) -> None:
         """Tell where it listens; when it could not, mitmproxy has logged why, and it stops."""
         assert self._master is not None

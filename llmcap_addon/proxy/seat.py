@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ from llmcap_addon.proxy.master import LeanProxy, ProxyOptions, quiet_loggers
 
 MAX_ORDER_BYTES = 64 << 10
 """A pipe holds it whole, so that one read gets it."""
+COUNT_S = 0.1
+"""How often the open connections are counted; in between, those that come are."""
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
@@ -31,12 +34,16 @@ class Seat:
     """What the supervisor hands to a worker, as a JSON line on its standard input (a store's URL may hold a password,
     and arguments can be seen by others)."""
 
+    number: int
+    """From 1 on."""
     run_id: str
     """All workers of a run count together for caps `per: run`."""
     store: str
     """The ledger that all share, whatever caps.yaml says by now."""
     descriptors: list[int]
     """The listening sockets."""
+    shares: int
+    """The file that `port.Shares` stand in."""
     verbosity: Literal["error", "info"]
     """What is logged."""
 
@@ -72,7 +79,8 @@ def serve_seat(seat: Seat, ca_dir: Path, config: str | None) -> int:
 
 
 def _serve(seat: Seat, ca_dir: Path, config: str | None, link: Link) -> None:
-    sockets = port.inherit(seat.descriptors)
+    sockets = tuple(socket.socket(fileno=descriptor) for descriptor in seat.descriptors)
+    shares = port.Shares(seat.shares, seat.number)
     telling: list[asyncio.Task[None]] = []
 
     def up(*_: object) -> None:
@@ -80,6 +88,7 @@ def _serve(seat: Seat, ca_dir: Path, config: str | None, link: Link) -> None:
         proxy.service.activity.subscribe(link.call)
         told = link.tell_for_ever(proxy.service.bulletin.notices, proxy.service.unclaimed.seen)
         telling.append(asyncio.create_task(told))
+        telling.append(asyncio.create_task(_count_for_ever(shares, proxy.connections)))
         link.up()
 
     proxy = LeanProxy(
@@ -107,8 +116,14 @@ def _serve(seat: Seat, ca_dir: Path, config: str | None, link: Link) -> None:
                 task.cancel()
 
     quiet_loggers()
-    with asyncio.Runner(loop_factory=lambda: port.PortLoop(sockets)) as runner:
+    with asyncio.Runner(loop_factory=lambda: port.PortLoop(sockets, shares)) as runner:
         runner.run(main())
+
+
+async def _count_for_ever(shares: port.Shares, connections: Callable[[], int]) -> None:
+    while True:
+        shares.sync(connections())
+        await asyncio.sleep(COUNT_S)
 
 
 def _end_with_supervisor(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from llmcap_addon.errors import LLMCapError
 from llmcap_addon.proxy import port
@@ -55,14 +55,15 @@ def serve_workers(wanted: Wanted) -> Summary:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     sockets = port.listen(wanted.listen_host, wanted.listen_port)
     try:
-        return asyncio.run(_supervise(wanted, sockets, relay))
+        with port.shares_file(wanted.count) as shares:
+            return asyncio.run(_supervise(wanted, sockets, shares, relay))
     finally:
         root.removeHandler(relay)
         for one in sockets:
             one.close()
 
 
-async def _supervise(wanted: Wanted, sockets: tuple[socket.socket, ...], relay: Relay) -> Summary:
+async def _supervise(wanted: Wanted, sockets: tuple[socket.socket, ...], shares: IO[bytes], relay: Relay) -> Summary:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -71,12 +72,14 @@ async def _supervise(wanted: Wanted, sockets: tuple[socket.socket, ...], relay: 
     )
     try:
         seat = Seat(
+            number=0,
             run_id=service.settings.run_id,
             store=wanted.store or service.config.store,
             descriptors=[one.fileno() for one in sockets],
+            shares=shares.fileno(),
             verbosity="error" if wanted.view == "off" else "info",
         )
-        workers = Workers(wanted.command, wanted.count, seat, service, relay, stopping)
+        workers = Workers(wanted.command, wanted.count, seat, shares, service, relay, stopping)
         addresses = [port.address_of(one) for one in sockets]
         display = Display(service, workers.whole.notices, lambda stream: [(relay, "file", stream)])
         display.start(lambda: f"{', '.join(map(_shown, addresses))}, {workers.how_many()}")

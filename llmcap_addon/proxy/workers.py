@@ -33,9 +33,12 @@ import signal
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from typing import IO
 
 from llmcap_addon.errors import ConfigError, LLMCapError
+from llmcap_addon.proxy import port
 from llmcap_addon.proxy.link import Up, decode, lines_of
 from llmcap_addon.proxy.relay import Relay
 from llmcap_addon.proxy.restarts import EARLY_S, Restarts
@@ -58,6 +61,7 @@ class Workers:
         command: Sequence[str],
         count: int,
         seat: Seat,
+        shares: IO[bytes],
         service: Service,
         relay: Relay,
         stopping: asyncio.Event,
@@ -66,6 +70,8 @@ class Workers:
         self._command = command
         self._numbers = range(1, count + 1)
         self._seat = seat
+        """Of any of them."""
+        self._shares = shares
         self._service = service
         self._relay = relay
         self._stopping = stopping
@@ -166,7 +172,7 @@ class Workers:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            pass_fds=self._seat.descriptors,
+            pass_fds=(*self._seat.descriptors, self._seat.shares),
             process_group=0,
         )
         assert process.stdin is not None
@@ -177,7 +183,7 @@ class Workers:
             process.terminate()
         late = asyncio.get_running_loop().call_later(START_S, self._give_up, number)
         try:
-            process.stdin.write(self._seat.encode())
+            process.stdin.write(replace(self._seat, number=number).encode())
             await asyncio.gather(
                 lines_of(process.stdout, partial(self._hear, number)),
                 lines_of(process.stderr, lambda line: self._relay.take(number, line.decode(errors="replace"))),
@@ -186,6 +192,7 @@ class Workers:
         finally:
             late.cancel()
             del self._processes[number]
+            port.leave(self._shares, number)
             self.whole.gone(number)
             if not self._stopping.is_set():
                 await self._service.look_at_store()  # its lock tells that it is dead: what it held is posted now

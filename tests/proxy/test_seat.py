@@ -20,7 +20,7 @@ def written(data: bytes) -> int:
 
 def test_a_seat_is_read_as_it_was_written() -> None:
     """Through a pipe."""
-    seat = Seat(run_id="0a1b", store="rediss://u:p%20w@h:1/0?prefix=x", descriptors=[5, 6], verbosity="info")
+    seat = Seat(3, "0a1b", "rediss://u:p%20w@h:1/0?prefix=x", descriptors=[5, 6], shares=7, verbosity="info")
     assert read_seat(written(seat.encode())) == seat
 
 

@@ -12,19 +12,20 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from llmcap_addon import config as configs
 from llmcap_addon.errors import ConfigError, LLMCapError
-from llmcap_addon.proxy import restarts
+from llmcap_addon.proxy import port, restarts
 from llmcap_addon.proxy import workers as workers_module
 from llmcap_addon.proxy.relay import Relay
 from llmcap_addon.proxy.seat import Seat
 from llmcap_addon.proxy.service import Service, Settings
 from llmcap_addon.proxy.workers import Workers
 
-SEAT = Seat(run_id="r1", store="sqlite", descriptors=[], verbosity="info")
+RUN, STORE = "r7", "redis://u:secret@h:1/0"
 UP = "import os, signal, sys; sys.stdin.readline(); os.write(1, b'{\"up\":null}\\n');"
 SERVES = f"{UP} sys.stdin.read()"
 """Ends by SIGTERM, or when the supervisor is gone."""
@@ -34,15 +35,17 @@ WAIT_S = 20.0
 class Stage:
     """A supervisor without a proxy under it."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, shares: IO[bytes]) -> None:
         self.service = service
+        self.shares = shares
         self.stopping = asyncio.Event()
         self.relay = Relay(io.StringIO(), time.monotonic, logging.INFO)
 
-    def workers(self, script: str, count: int = 2, seat: Seat = SEAT) -> Workers:
+    def workers(self, script: str, count: int = 2) -> Workers:
         """Give workers that run a script."""
         command = (sys.executable, "-S", "-c", script)
-        return Workers(command, count, seat, self.service, self.relay, self.stopping)
+        seat = Seat(0, RUN, STORE, descriptors=[], shares=self.shares.fileno(), verbosity="info")
+        return Workers(command, count, seat, self.shares, self.service, self.relay, self.stopping)
 
     def printed(self) -> str:
         """What the workers have logged."""
@@ -54,7 +57,8 @@ class Stage:
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     settings = Settings(config_value=configs.builtin(), store=f"sqlite://{tmp_path}/ledger.sqlite", is_audience=True)
     service = await Service.start(settings)
-    yield Stage(service)
+    with port.shares_file(4) as shares:
+        yield Stage(service, shares)
     await service.close()
 
 
@@ -79,17 +83,17 @@ async def test_all_start_and_end(stage: Stage) -> None:
 
 async def test_each_gets_its_seat_and_what_it_logs_is_written(stage: Stage) -> None:
     """The seat comes on standard input, not among the arguments, and standard error is the log."""
-    seat = Seat(run_id="r7", store="redis://u:secret@h:1/0", descriptors=[], verbosity="error")
     script = (
         "import os, sys; line = sys.stdin.readline(); print(line.strip(), sys.argv, file=sys.stderr, flush=True);"
         "os.write(1, b'{\"up\":null}\\n'); sys.stdin.read()"
     )
-    workers = stage.workers(script, 1, seat)
+    workers = stage.workers(script, 1)
     await asyncio.wait_for(workers.start(one_first=True), WAIT_S)
     stage.stopping.set()
     await workers.end()
     told, _, arguments = stage.printed().strip().rpartition(" ")
-    assert json.loads(told) == {"run_id": "r7", "store": seat.store, "descriptors": [], "verbosity": "error"}
+    seat = json.loads(told)
+    assert (seat["number"], seat["run_id"], seat["store"]) == (1, RUN, STORE)
     assert "secret" not in arguments
 
 
