@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from llmcap_addon.call import Call
 from llmcap_addon.money import Nanousd, ceil_div
 from llmcap_addon.pricing.cost import cost_by_piece
 from llmcap_addon.pricing.family import Factor
 from llmcap_addon.pricing.rates import FEMTOUSD_PER_NANOUSD, RateCard, Rates, dearest
 from llmcap_addon.usage import Usage
+
+
+def one_of(call: Call) -> tuple[str, ...]:
+    """Name the models of which one will answer."""
+    return (call.model, *call.instead)
 
 
 def any_of(quotes: Sequence[CallQuote]) -> CallQuote:

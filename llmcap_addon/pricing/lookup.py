@@ -28,6 +28,7 @@ _KINDS = (
     ("transcri", ("transcription",)),
     ("translat", ("transcription",)),
     ("rerank", ("rerank",)),
+    ("search", ("search",)),
     ("ocr", ("ocr",)),
     ("realtime", ("realtime",)),
     ("live", ("realtime",)),

@@ -16,7 +16,7 @@ from llmcap_addon.pricing import terms as billing
 from llmcap_addon.pricing.alternatives import alternative_call, alternative_input
 from llmcap_addon.pricing.batch_quote import BatchQuote, batch_quote
 from llmcap_addon.pricing.bounds import UNKNOWN_LIMITS, Limits, input_bound, output_bound
-from llmcap_addon.pricing.call_quote import CallQuote, any_of
+from llmcap_addon.pricing.call_quote import CallQuote, any_of, one_of
 from llmcap_addon.pricing.cost import COUNTS, exact_cost, has_pieces, rests_on_a_guess, rounded
 from llmcap_addon.pricing.family import Factor, factor
 from llmcap_addon.pricing.fees import assumed_fees, audio_prices, provider_fees
@@ -27,6 +27,7 @@ from llmcap_addon.pricing.quote import Priced, Rung
 from llmcap_addon.pricing.rates import (
     BY_PIECE,
     FEMTOUSD_PER_NANOUSD,
+    PIECES,
     Fees,
     RateCard,
     Row,
@@ -108,7 +109,7 @@ class Prices:
     def _one_quote(self, call: Call, rung: Rung) -> CallQuote:
         if not call.instead:
             return self._quote(call, rung)
-        return any_of([self._quote(replace(call, model=model, instead=()), rung) for model in _one_of(call)])
+        return any_of([self._quote(replace(call, model=model, instead=()), rung) for model in one_of(call)])
 
     def _quote(self, call: Call, rung: Rung) -> CallQuote:
         day = self._day(self._now_ms())
@@ -190,7 +191,7 @@ class Prices:
     def _find_billed(self, call: Call, model: str, day: date) -> Found:
         if call.instead:
             answered = self._find(call, model, day) if model else None
-            possible = (self._find(call, each, day) or self._assume(call, day) for each in _one_of(call))
+            possible = (self._find(call, each, day) or self._assume(call, day) for each in one_of(call))
             return answered or max(possible, key=lambda found: found.entry.size(day) if found.entry else Decimal(0))
         found = self._find(call, call.model, day)
         if model and (found is None or found.override is None) and not _same_variant(model, call.model):
@@ -210,7 +211,7 @@ class Prices:
         if most == 1 or not self._tokenizer.ready:
             return most
         count = self._tokenizer.count(text)
-        times = max((factor(call.provider, model) for model in _one_of(call)), key=Factor.size)
+        times = max((factor(call.provider, model) for model in one_of(call)), key=Factor.size)
         scaled = count * times.numerator // times.denominator if times.is_own else times.times(count)
         return min(most, scaled)
 
@@ -323,6 +324,10 @@ class Prices:
         entry = found.entry
         provider = entry.provider if entry is not None else self._table.provider(call.provider)
         fees = assumed_fees(self._table, provider) if found.is_other else provider_fees(self._table, provider)
+        if found.is_other and (home := self._table.provider(call.provider)):
+            # What the call's own provider asks for a piece, whatever the model.
+            stated = {name: price for name, price in self._table.fees(home).items() if name in PIECES}
+            fees = Fees({**fees.prices, **stated}, fees.guessed - stated.keys(), fees.first)
         if entry is None:
             return fees
         if found.override is not None:
@@ -343,11 +348,6 @@ class Prices:
 
     def _day(self, at_ms: int) -> date:
         return _EPOCH + timedelta(days=at_ms // _DAY_MS)
-
-
-def _one_of(call: Call) -> tuple[str, ...]:
-    """Name the models of which one will answer."""
-    return (call.model, *call.instead)
 
 
 def _card_of(found: Found, day: date) -> Card:

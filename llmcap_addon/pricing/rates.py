@@ -29,11 +29,12 @@ UNLISTED_TIER_FACTORS = {
     "ultrafast": Decimal(6),
     "fast": Decimal(6),
     "optimized": Decimal("1.25"),
+    "annotated": Decimal(4),
 }
 """What a dearer tier is taken to cost when the table has no row for it: no tier of any model in the table has a higher
 factor (a test holds it). Anthropic's listed fast rows are at 2; older models' fast prices are not listed, so 6 is a
 guess from above. Bedrock's latency-optimized models are listed a quarter above their standard price
-(https://aws.amazon.com/bedrock/pricing)."""
+(https://aws.amazon.com/bedrock/pricing). Pages that Mistral annotates are listed at two and a half times the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,5 +287,5 @@ def _one(name: str, price: Decimal) -> Decimal:
     return published if abs(hour - published) <= 3600 * Decimal("1e-12") else hour
 
 
-_SILENT = frozenset({"embedding", "rerank", "transcription", "ocr", "image", "speech"})
+_SILENT = frozenset({"embedding", "rerank", "transcription", "ocr", "image", "speech", "search"})
 """Kinds of models that may be billed for input alone, or for output by the piece."""

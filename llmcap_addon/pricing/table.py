@@ -73,7 +73,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """`chat`, `embedding`, `media`, `image`, `speech`, `transcription`, `realtime`, `rerank` or `ocr`."""
+        """`chat`, `embedding`, `media`, `image`, `speech`, `transcription`, `realtime`, `rerank`, `ocr` or `search`."""
         return str(self.raw["kind"])
 
     @property

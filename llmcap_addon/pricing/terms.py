@@ -89,7 +89,7 @@ def tiers_billed(provider: str, asked: Terms, named: Terms, listed: frozenset[st
     return (*sorted(listed), "standard")
 
 
-KNOWN_TIERS = frozenset({"standard", "flex", "priority", "ultrafast", "batch", "fast", "optimized"})
+KNOWN_TIERS = frozenset({"standard", "flex", "priority", "ultrafast", "batch", "fast", "optimized", "annotated"})
 
 
 def place(provider: str, host: str, terms: Terms) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
+from llmcap_addon.usage import Usage
 from llmcap_addon.wire.anthropic import MESSAGES
 from llmcap_addon.wire.bedrock_converse import (
     add_tools,
@@ -23,13 +24,25 @@ from llmcap_addon.wire.bedrock_converse import (
 from llmcap_addon.wire.bedrock_invoke_meter import InvokeBodyMeter, InvokeStreamMeter, message_meter
 from llmcap_addon.wire.bedrock_paths import base_name, operation
 from llmcap_addon.wire.bedrock_replies import LATENCY_HEADER, TIER_HEADER, cut_frame, refusal_response, terms
+from llmcap_addon.wire.cohere import search_units
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.media import media_from_base64
 from llmcap_addon.wire.meters import FailedMeter
 from llmcap_addon.wire.openai_chat import CHAT
 from llmcap_addon.wire.openai_common import edit_members, list_of
+from llmcap_addon.wire.pictures import MAX_PICTURES, PicturesMeter
+from llmcap_addon.wire.ranking import UNCUT, AskedMeter
 from llmcap_addon.wire.replies import encode_json
-from llmcap_addon.wire.text import ContentBuilder, JsonObject, load_json, mapping, positive_int
+from llmcap_addon.wire.text import (
+    ContentBuilder,
+    JsonObject,
+    load_json,
+    mapping,
+    positive_int,
+    string,
+    strings,
+    token_bound,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +88,7 @@ class BedrockInvoke:
             terms=terms(
                 request.headers.get(TIER_HEADER) or call.terms.service_tier, request.headers.get(LATENCY_HEADER)
             ),
-            bills_after_disconnect=call.has_output,
+            bills_after_disconnect=call.has_output or call.bills_after_disconnect,
         )
 
     def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
@@ -105,6 +118,10 @@ class BedrockInvoke:
             return message_meter(inner, applied)
         if streamed:
             return InvokeStreamMeter(count, applied)
+        if call.unit_bound.output_images:
+            return PicturesMeter("", ("images", "artifacts"), 1)
+        if call.unit_bound.search_units:
+            return AskedMeter(call.unit_bound, is_exact=call.unit_bound.search_units == 1)
         return InvokeBodyMeter(count, applied, head, has_output=call.has_output)
 
     def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:  # noqa: ARG002 - every dialect takes what the contract hands it
@@ -196,6 +213,25 @@ def _embedding(asked: _Asked) -> Call:
     return replace(_call(asked, content, None), has_output=False)
 
 
+def _pictures(asked: _Asked) -> Call:
+    """Read a request for pictures; Stability's models make one."""
+    config = mapping(asked.body.get("imageGenerationConfig"))
+    number = max(positive_int(config, "numberOfImages") or 1, positive_int(asked.body, "samples") or 1)
+    if number > MAX_PICTURES:
+        raise UnreadableRequest(f"{number} pictures are more than {MAX_PICTURES}")
+    call = _call(asked, ContentBuilder(), None)
+    return replace(call, has_output=False, unit_bound=Usage(output_images=number), bills_after_disconnect=True)
+
+
+def _ranking(asked: _Asked) -> Call:
+    query = string(asked.body, "query")
+    documents = list_of(asked.body, "documents")
+    sizes = [sum(map(token_bound, strings(document))) for document in documents]
+    call = _call(asked, ContentBuilder(), None)
+    units = Usage(search_units=search_units(UNCUT, token_bound(query), sizes))
+    return replace(call, has_output=False, unit_bound=units, bills_after_disconnect=True)
+
+
 def _call(asked: _Asked, content: ContentBuilder, limit: int | None) -> Call:
     """Make a call of what stands in the body; `parse` adds what the path and the headers say."""
     return Call(
@@ -228,6 +264,9 @@ _SHAPES = (
     _Shape("titan", _models(r"amazon\.titan-(?:text|tg1)-"), _titan, ("maxTokenCount",), "textGenerationConfig"),
     _Shape("titan embeddings", _models(r"amazon\.titan-embed-(?:text|g1)"), _embedding),
     _Shape("cohere embeddings", _models(r"cohere\.embed-(?!v4)"), _embedding),
+    # Made or changed pictures, each at the model's dearest size and quality.
+    _Shape("pictures", _models(r"amazon\.(?:titan-image|nova-canvas)|stability\."), _pictures),
+    _Shape("ranking", _models(r"(?:amazon|cohere)\.rerank-"), _ranking),
     _Shape("llama", _models(r"meta\.llama"), _prompt, ("max_gen_len",)),
     _Shape("deepseek-r1", _models(r"deepseek\.r1"), _prompt),
     _Shape("cohere", _models(r"cohere\.command"), _prompt),
@@ -240,8 +279,8 @@ _SHAPES = (
         ("max_tokens", "max_completion_tokens"),
     ),
 )
-"""Not here: what makes pictures, video or speech, reranks, or embeds pictures, all of which is billed by other units
-than text tokens; and whatever is unknown."""
+"""Not here: what makes video or speech, or embeds pictures, all of which is billed by other units than text tokens; and
+whatever is unknown."""
 
 
 INVOKE = BedrockInvoke()

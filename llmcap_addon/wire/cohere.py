@@ -173,7 +173,7 @@ class CohereRerank(_Cohere):
             streamed=False,
             content=builder.build(),
             has_output=False,
-            unit_bound=Usage(search_units=_search_units(body, token_bound(query), sizes)),
+            unit_bound=Usage(search_units=search_units(body, token_bound(query), sizes)),
             cache_write="none",
             client=client,
         )
@@ -183,7 +183,7 @@ class CohereRerank(_Cohere):
         return FailedMeter() if head.status >= 400 else MetaBodyMeter()
 
 
-def _search_units(body: JsonObject, query_tokens: int, document_tokens: list[int]) -> int:
+def search_units(body: JsonObject, query_tokens: int, document_tokens: list[int]) -> int:
     """Bound the search units; a query takes at most half of a document's room."""
     room = max(TOKENS_PER_DOCUMENT - query_tokens, TOKENS_PER_DOCUMENT // 2)
     most = positive_int(body, "max_tokens_per_doc") or MAX_TOKENS_PER_DOCUMENT

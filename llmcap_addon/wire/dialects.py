@@ -17,6 +17,7 @@ from llmcap_addon.wire.google_embeddings import EMBEDDINGS as GOOGLE_EMBEDDINGS
 from llmcap_addon.wire.google_interactions import INTERACTIONS
 from llmcap_addon.wire.google_live import LIVE
 from llmcap_addon.wire.jobs import JobDialect
+from llmcap_addon.wire.mistral import MISTRAL
 from llmcap_addon.wire.mistral_batches import MISTRAL_BATCH_JOBS, MISTRAL_BATCHES
 from llmcap_addon.wire.openai_audio import TRANSCRIPTION
 from llmcap_addon.wire.openai_batch_watch import OPENAI_BATCH_JOBS
@@ -31,6 +32,8 @@ from llmcap_addon.wire.openai_realtime import REALTIME_SOCKET
 from llmcap_addon.wire.openai_responses import RESPONSES
 from llmcap_addon.wire.openai_socket import RESPONSES_SOCKET
 from llmcap_addon.wire.openai_speech import SPEECH
+from llmcap_addon.wire.pictures import GOOGLE_IMAGES, PICTURES
+from llmcap_addon.wire.ranking import RANKING
 from llmcap_addon.wire.socket import SocketDialect
 
 SOCKETS: Mapping[str, SocketDialect] = {dialect.name: dialect for dialect in (RESPONSES_SOCKET, REALTIME_SOCKET, LIVE)}
@@ -62,6 +65,10 @@ DIALECTS: Mapping[str, Dialect] = {
         CONVERSE,
         INVOKE,
         *COHERE,
+        *MISTRAL,
+        *RANKING,
+        PICTURES,
+        GOOGLE_IMAGES,
         OPENAI_BATCHES,
         MISTRAL_BATCHES,
         ANTHROPIC_BATCHES,

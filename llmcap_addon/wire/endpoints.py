@@ -6,10 +6,10 @@ Paths as in the providers' SDKs. What is neither here nor known to be free (`wir
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import cached_property
 
 from llmcap_addon.wire.bedrock_paths import MODEL_PATH, model_name
+from llmcap_addon.wire.endpoint import Endpoint
+from llmcap_addon.wire.endpoints_by_piece import BY_PIECE
 from llmcap_addon.wire.hosts import Place
 
 CHAT = "openai.chat"
@@ -39,36 +39,6 @@ OPENAI_BATCHES, OPENAI_BATCH_JOBS = "openai.batches", "openai.batch_jobs"
 MISTRAL_BATCHES, MISTRAL_BATCH_JOBS = "mistral.batches", "mistral.batch_jobs"
 ANTHROPIC_BATCHES, ANTHROPIC_BATCH_JOBS = "anthropic.batches", "anthropic.batch_jobs"
 GOOGLE_BATCHES, GOOGLE_BATCH_JOBS = "google.batches", "google.batch_jobs"
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """One kind of request that is metered or watched."""
-
-    api: str
-    """Of the places that have it."""
-    path: str
-    """A pattern for what stands behind a place's prefix; its group "model" names the model, where the path does."""
-    dialect: str
-    follows: str
-    """The SDK's type of its answer."""
-    only: tuple[str, ...] = ()
-    """The providers that have it; empty for all of the API."""
-    but: tuple[str, ...] = ()
-    """The providers that don't."""
-    shown: str = ""
-    """What people call the path, where its pattern does not read well."""
-    methods: tuple[str, ...] = ("POST",)
-
-    @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """The path's pattern, compiled."""
-        return re.compile(self.path)
-
-    @cached_property
-    def behind_anything(self) -> re.Pattern[str]:
-        """The same behind any prefix."""
-        return re.compile(f".*?(?:{self.path})")
 
 
 _AZURE = r"(?:/deployments/(?P<model>[^/]+)|/models|/projects/[^/]+/openai(?:/v\d+)?)?"
@@ -214,6 +184,7 @@ METERED = (
     Endpoint("bedrock", "/chat/completions", CHAT, "openai.types.chat.ChatCompletion"),
     Endpoint("bedrock", "/responses", RESPONSES, "openai.types.responses.Response"),
     Endpoint("bedrock", "/messages", MESSAGES, "anthropic.types.Message"),
+    *BY_PIECE,
     # What is billed later, with the answer to another request: below, under WATCHED.
     Endpoint("openai", "/batches", OPENAI_BATCHES, "openai.types.Batch", only=_WITH_BATCHES),
     Endpoint("openai", "/batch/jobs", MISTRAL_BATCHES, "mistralai.client.models.BatchJob", only=("mistral",)),

@@ -17,7 +17,7 @@ from llmcap_addon.wire.text import ContentBuilder, load_json, parse_object
 
 
 class EmbeddingsDialect(OpenAIErrors):
-    """`POST …/embeddings`."""
+    """`POST …/embeddings` and `…/contextualizedembeddings`."""
 
     name = "openai.embeddings"
 
@@ -25,7 +25,9 @@ class EmbeddingsDialect(OpenAIErrors):
         """Understand a request; raises UnreadableRequest."""
         body = load_json(request.body)
         builder = ContentBuilder()
-        add_texts(builder, body.get("input"), "input")
+        # Voyage's contextualized ones have lists of a document's parts under the other name.
+        key = "inputs" if "input" not in body and "inputs" in body else "input"
+        add_texts(builder, body.get(key), key)
         return Call(
             dialect=self.name,
             provider=target.provider,

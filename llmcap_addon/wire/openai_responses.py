@@ -19,11 +19,11 @@ from llmcap_addon.wire.openai_common import (
     inside_event,
     is_event_stream,
     list_of,
-    model_name,
 )
 from llmcap_addon.wire.openai_input import add_content, add_item
 from llmcap_addon.wire.openai_responses_meter import ResponsesBodyMeter, ResponsesStreamMeter
 from llmcap_addon.wire.openai_responses_reader import Remember, ResponsesReader
+from llmcap_addon.wire.openrouter import extras
 from llmcap_addon.wire.replies import event_bytes
 from llmcap_addon.wire.seen import Seen
 from llmcap_addon.wire.sse import SseMeter
@@ -68,9 +68,10 @@ class ResponsesDialect(OpenAIErrors):
 
     def call_of(self, body: JsonObject, request: Request, target: Target, client: str) -> Call:
         """Understand a request whose JSON has been read; raises UnreadableRequest."""
-        model = model_name(body, target)
-        _refuse_other_models(body, model)
         builder = ContentBuilder()
+        added = extras(builder, body, target)
+        model = added.model
+        _refuse_preset(body)
         _add_input(builder, body)
         self._add_previous(builder, body.get("previous_response_id"), request.host, model)
         _add_tools(builder, body, target.provider)
@@ -82,7 +83,9 @@ class ResponsesDialect(OpenAIErrors):
             streamed=boolean(body, "stream"),
             content=builder.build(),
             max_output_tokens=positive_int(body, "max_output_tokens"),
-            hidden_output_tokens=_hidden_tokens(target.provider, model, body),
+            hidden_output_tokens=None if added.instead else _hidden_tokens(target.provider, model, body),
+            instead=added.instead,
+            unit_bound=added.apart,
             cache_write=cache_write(request.body),
             terms=target.terms(string(body, "service_tier")),
             client=client,
@@ -180,14 +183,10 @@ def failed_event(call: Call, refusal: Refusal, reading: Reading, read: Responses
     }
 
 
-def _refuse_other_models(body: JsonObject, model: str) -> None:
-    """Refuse what another model than the one named may answer: `models` and `preset` at OpenRouter and Perplexity."""
-    for key in ("models", "preset"):
-        given = body.get(key)
-        if given and given != [model]:
-            raise UnreadableRequest(
-                f"`{key}` may be billed at another model's price and is not metered yet; name one `model`"
-            )
+def _refuse_preset(body: JsonObject) -> None:
+    """Refuse what leaves the model to Perplexity or OpenRouter."""
+    if body.get("preset"):
+        raise UnreadableRequest("a `preset` may be billed at another model's price; name one `model`")
 
 
 def _add_input(builder: ContentBuilder, body: JsonObject) -> None:

@@ -130,9 +130,8 @@ class TestParse:
     @pytest.mark.parametrize(
         "model",
         [
-            "amazon.nova-canvas-v1:0", "amazon.nova-sonic-v1:0", "amazon.nova-2-multimodal-embeddings-v1:0",
-            "amazon.titan-image-generator-v2:0", "amazon.titan-embed-image-v1", "amazon.rerank-v1:0",
-            "cohere.rerank-v3-5:0", "cohere.embed-v4:0", "stability.sd3-5-large-v1:0", "twelvelabs.pegasus-1-2-v1:0",
+            "amazon.nova-reel-v1:0", "amazon.nova-sonic-v1:0", "amazon.nova-2-multimodal-embeddings-v1:0",
+            "amazon.titan-embed-image-v1", "cohere.embed-v4:0", "twelvelabs.pegasus-1-2-v1:0",
             "mistral.voxtral-mini-3b-2507", "somebody.new-v1:0", "new",
         ],
     )  # fmt: skip
@@ -140,6 +139,26 @@ class TestParse:
         """What is not billed by text tokens, or not known, is refused, whatever its body holds."""
         with pytest.raises(UnreadableRequest, match="not known"):
             parse(model, {"prompt": "hi", "messages": [], "texts": ["hi"]})
+
+    @pytest.mark.parametrize(
+        ("model", "body", "units"),
+        [
+            ("amazon.nova-canvas-v1:0", {"imageGenerationConfig": {"numberOfImages": 5}}, Usage(output_images=5)),
+            ("amazon.titan-image-generator-v2:0", {"taskType": "TEXT_IMAGE"}, Usage(output_images=1)),
+            ("us.stability.stable-image-inpaint-v1:0", {"prompt": "hi"}, Usage(output_images=1)),
+            ("cohere.rerank-v3-5:0", {"query": "hi", "documents": ["a"] * 101}, Usage(search_units=2)),
+            ("amazon.rerank-v1:0", {"query": "hi", "documents": [{"text": "a" * 900}] * 51}, Usage(search_units=2)),
+        ],
+    )
+    def test_what_is_billed_by_the_piece(self, model: str, body: dict[str, Any], units: Usage) -> None:
+        """Pictures by how many are asked for, a ranking by its queries of a hundred documents."""
+        call = parse(model, body)
+        assert (call.unit_bound, call.has_output, call.bills_after_disconnect) == (units, False, True)
+
+    def test_more_pictures_than_anybody_makes(self) -> None:
+        """A number that no model takes is refused."""
+        with pytest.raises(UnreadableRequest, match="17"):
+            parse("amazon.nova-canvas-v1:0", {"imageGenerationConfig": {"numberOfImages": 17}})
 
     @pytest.mark.parametrize(
         ("model", "body"),

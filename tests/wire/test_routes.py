@@ -104,6 +104,22 @@ def test_other_hosts_are_foreign(host: str) -> None:
         ("api.openai.com/v1/images/generations", "openai.images", "openai"),
         ("my-res.openai.azure.com/openai/v1/images/edits", "openai.images", "azure"),
         ("openrouter.ai/api/v1/completions", "openai.completions", "openrouter"),
+        ("openrouter.ai/api/v1/images", "compatible.images", "openrouter"),
+        ("openrouter.ai/api/v1/rerank", "compatible.rerank", "openrouter"),
+        ("api.x.ai/v1/images/generations", "compatible.images", "xai"),
+        ("api.x.ai/v1/images/edits", "compatible.images", "xai"),
+        ("api.together.xyz/v1/images/generations", "compatible.images", "together"),
+        ("api.together.xyz/v1/rerank", "compatible.rerank", "together"),
+        ("api.fireworks.ai/inference/v1/rerank", "compatible.rerank", "fireworks"),
+        ("api.voyageai.com/v1/rerank", "compatible.rerank", "voyage"),
+        ("api.voyageai.com/v1/contextualizedembeddings", "openai.embeddings", "voyage"),
+        ("api.perplexity.ai/search", "perplexity.search", "perplexity"),
+        ("api.mistral.ai/v1/ocr", "mistral.ocr", "mistral"),
+        ("api.mistral.ai/v1/agents/completions", "mistral.agents", "mistral"),
+        ("api.mistral.ai/v1/moderations", "mistral.moderations", "mistral"),
+        ("api.mistral.ai/v1/chat/moderations", "mistral.moderations", "mistral"),
+        ("api.mistral.ai/v1/classifications", "mistral.classifications", "mistral"),
+        ("bedrock-agent-runtime.us-east-1.amazonaws.com/rerank", "bedrock.rerank", "bedrock"),
         ("api.together.xyz/v1/completions", "openai.completions", "together"),
         ("api.fireworks.ai/inference/v1/completions", "openai.completions", "fireworks"),
         ("api.deepseek.com/beta/completions", "openai.completions", "deepseek"),
@@ -218,6 +234,19 @@ def test_a_deployment_in_the_url_names_the_model(host: str, endpoint: str, diale
 
 
 @pytest.mark.parametrize(
+    ("target", "provider"),
+    [
+        ("generativelanguage.googleapis.com/v1beta/models/imagen-4:predict", "google"),
+        ("aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/imagen-4:predict", "vertex"),
+    ],
+)
+def test_imagens_path_names_the_model(target: str, provider: str) -> None:
+    """Its body does not."""
+    host = target.partition("/")[0]
+    assert route(target) == Route("metered", "google.images", provider, host, "imagen-4")
+
+
+@pytest.mark.parametrize(
     ("maker", "model", "method", "dialect"),
     [
         ("anthropic", "claude-sonnet-4-5@20250929", "rawPredict", "anthropic.messages"),
@@ -283,7 +312,8 @@ def test_free_endpoints(target: str) -> None:
     ("target", "dialect"),
     [
         ("api.openai.com/v1/images/variations", "openai.chat"),
-        ("api.together.xyz/v1/images/generations", "openai.chat"),
+        ("api.fireworks.ai/inference/v1/workflows/accounts/fireworks/models/flux/text_to_image", "openai.chat"),
+        ("api.openai.com/v1/videos", "openai.chat"),
         ("openrouter.ai/api/v1/audio/speech", "openai.chat"),
         ("api.together.xyz/v1/batches", "openai.chat"),
         ("openrouter.ai/api/v1/batches", "openai.chat"),
@@ -298,8 +328,7 @@ def test_free_endpoints(target: str) -> None:
         ("api.openai.com/v1/chat/completions;a=b", "openai.chat"),
         ("api.openai.com/", "openai.chat"),
         ("api.openai.com", "openai.chat"),
-        ("api.mistral.ai/v1/moderations", "openai.chat"),
-        ("api.mistral.ai/v1/agents/completions", "openai.chat"),
+        ("api.mistral.ai/v1/conversations", "openai.chat"),
         ("api.mistral.ai/v1/completions", "openai.chat"),
         ("openrouter.ai/api/v1/presets/mine/chat/completions", "openai.chat"),
         ("openrouter.ai/api/frontend/x", "openai.chat"),
@@ -309,9 +338,8 @@ def test_free_endpoints(target: str) -> None:
         ("api.anthropic.com/v1/sessions", "anthropic.messages"),
         ("api.anthropic.com/api/../v1/messages", "anthropic.messages"),
         ("generativelanguage.googleapis.com/v1beta/models/g:asyncBatchEmbedContent", "google.generate"),
-        ("generativelanguage.googleapis.com/v1beta/models/g:asyncBatchEmbedContent", "google.generate"),
         ("aiplatform.googleapis.com/v1/projects/p/locations/global/batchPredictionJobs", "google.generate"),
-        ("generativelanguage.googleapis.com/v1beta/models/imagen-4:predict", "google.generate"),
+        ("generativelanguage.googleapis.com/v1beta/models/veo-3.1-generate-001:predictLongRunning", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/agents", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/cachedContents", "google.generate"),
         ("generativelanguage.googleapis.com/v1beta/openai/images/generations", "openai.chat"),
@@ -327,20 +355,15 @@ def test_free_endpoints(target: str) -> None:
         ("bedrock-runtime.us-east-1.amazonaws.com/model/%252e%252e/converse", "bedrock.converse"),
         ("bedrock-agent-runtime.us-east-1.amazonaws.com/agents/a/agentAliases/b/sessions/c/text", "bedrock.converse"),
         ("bedrock-runtime.us-east-1.amazonaws.com/openai/v1/images/generations", "openai.chat"),
-        (
-            "aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/imagen-4:predict",
-            "google.generate",
-        ),
         ("claude.googleapis.com/v1/sessions", "anthropic.messages"),
         ("aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/meta/models/m:rawPredict", "google.generate"),
         ("aiplatform.googleapis.com/v1/projects/p/locations/l/batchPredictionJobs", "google.generate"),
         ("aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/123/chat/completions", "google.generate"),
         ("api.cohere.com/v1/chat", "cohere.chat"),
         ("api.cohere.com/v2/parse", "cohere.chat"),
-        ("api.perplexity.ai/search", "openai.chat"),
         ("api.perplexity.ai/async/chat/completions", "openai.chat"),
         ("dashscope.aliyuncs.com/api/v1/services/aigc/text-generation/generation", "openai.chat"),
-        ("api.voyageai.com/v1/rerank", "openai.chat"),
+        ("api.voyageai.com/v1/multimodalembeddings", "openai.chat"),
         ("llm.internal.example/v1/images/generations", "openai.chat"),
         ("claude.internal.example/api/event_logging", "anthropic.messages"),
     ],
@@ -487,7 +510,7 @@ def test_no_path_raises_and_every_route_can_be_refused(path: str, host: str) -> 
     ("api", "provider", "path"),
     [
         ("openai", "openrouter", "/v1/audio/speech"),
-        ("openai", "openrouter", "/openrouter/api/v1/rerank"),
+        ("openai", "openrouter", "/openrouter/api/v1/videos"),
         ("openai", "opencode", "/v1beta/models/g:generateContent"),
         ("openai", "github-copilot", "/v1/rerank"),
     ],

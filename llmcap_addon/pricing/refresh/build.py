@@ -127,7 +127,7 @@ def _size(entry: Mapping[str, Any]) -> Decimal:
 
 
 def _add_from_makers(openrouter: Entries, built: Mapping[str, tuple[Entries, list[list[Any]]]]) -> None:
-    """Give OpenRouter's models their makers' answer limits and prices of audio, which no source repeats."""
+    """Give OpenRouter's models their makers' answer limits and prices of audio and pictures, told nowhere else."""
     for name, entry in openrouter.items():
         maker, _, model = name.partition("/")
         if maker not in MAKERS:
@@ -145,3 +145,5 @@ def _add_from_makers(openrouter: Entries, built: Mapping[str, tuple[Entries, lis
             for field in _AUDIO:
                 if field in told and "audio" in model:
                     row.setdefault(field, told[field])
+            if "image_output" in told and "image" in model:
+                row.setdefault("image_output", told["image_output"])

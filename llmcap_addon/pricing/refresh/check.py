@@ -26,7 +26,7 @@ FIELDS = frozenset({
     "code_session", "per_image", "per_character", "per_second_in", "per_second_out", "per_page", "per_query",
 })  # fmt: skip
 KINDS = frozenset({
-    "chat", "embedding", "media", "image", "speech", "transcription", "realtime", "rerank", "ocr",
+    "chat", "embedding", "media", "image", "speech", "transcription", "realtime", "rerank", "ocr", "search",
 })  # fmt: skip
 RULES = frozenset({"equals", "starts_with", "ends_with", "contains", "regex"})
 MAX_RULE = 200

@@ -60,10 +60,10 @@ _ONLY_IN = {
     "per_second_out": {"audio_speech", "realtime"},
     # Elsewhere it stands beside a price by the token, which is what is billed.
     "per_second_in": {"audio_transcription", "realtime"},
-    "per_image": {"image_generation"},
+    "per_image": {"image_generation", "image_edit"},
     "per_character": {"audio_speech"},
     "per_page": {"ocr"},
-    "per_query": {"rerank"},
+    "per_query": {"rerank", "search"},
 }
 
 
@@ -96,6 +96,10 @@ def levels(entry: Entry, name: str = "", *, step_is_inclusive: bool = False) -> 
     searches = entry.get("search_context_cost_per_query")
     if isinstance(searches, dict) and searches:
         put(found, 0, "standard", "web_search", max(_decimal(price) for price in searches.values()) * 1000)
+    annotated = entry.get("annotation_cost_per_page")
+    if annotated and "per_page" in standard:
+        # It is not said whether it comes on top; from above, it does.
+        put(found, 0, "annotated", "per_page", standard["per_page"] + _decimal(annotated))
     multiple = (entry.get("provider_specific_entry") or {}).get("fast")
     if multiple and 0 in found:
         for level in found.values():

@@ -13,13 +13,15 @@ KINDS = {
     "completion": "chat",
     "embedding": "embedding",
     "image_generation": "image",
+    "image_edit": "image",
     "audio_speech": "speech",
     "audio_transcription": "transcription",
     "realtime": "realtime",
     "rerank": "rerank",
     "ocr": "ocr",
+    "search": "search",
 }
-"""litellm's `mode` → the table's kind; entries of other modes (video, search, moderation …) are left out."""
+"""litellm's `mode` → the table's kind; entries of other modes (video, moderation …) are left out."""
 GOOGLE_MEDIA = {"image_generation", "audio_speech"}
 """On Google these answer generateContent, and are billed by the token as chat is."""
 
@@ -104,9 +106,14 @@ SOURCES: Mapping[str, Source] = {
         # https://docs.x.ai/developers/pricing: web and X search and code $5, attachment search $10 a thousand.
         fees={"web_search": "5", "file_search": "10", "code_session": "5"},
     ),
-    "together": _simple("together", "together_ai"),
+    "together": Source(
+        ("together",), ("together_ai",), ("together_ai/",),
+        # Its pictures cost $0.0027 a million pixels to $0.24 each by its models; from above, for none is listed.
+        fees={"per_image": "0.3"},
+    ),
     "fireworks": Source(("fireworks",), ("fireworks_ai", "fireworks_ai-embedding-models"), ("fireworks_ai/",)),
     "cerebras": _simple("cerebras", "cerebras"),
+    # "search" is its raw search: $5 a thousand requests. https://docs.perplexity.ai/docs/getting-started/pricing
     "perplexity": _simple("perplexity", "perplexity"),
     "cohere": Source(("cohere",), ("cohere", "cohere_chat"), ("cohere/", "cohere_chat/")),
     "azure": Source(
