@@ -39,14 +39,14 @@ def test_sums_tell_spent_reserved_and_refused_apart() -> None:
     """Posted, pending, refused, cut and estimated each count the rows they say, and refused ones are no calls."""
     rows = [
         Row(entry("1"), "posted", reserved=0, cost=7, usage=Usage(input_tokens=3, output_tokens=2)),
-        Row(entry("2"), "pending", reserved=11, cost=0),
+        Row(entry("2"), "pending", reserved=11, cost=0, marks=frozenset({"deferred"})),
         Row(entry("3"), "posted", reserved=0, cost=13, marks=frozenset({"cut", "estimated"})),
         Row(entry("4"), "refused", reserved=0, cost=0, caps=("daily",)),
         Row(entry("5"), "voided", reserved=0, cost=0),
     ]
     totals = make_report(rows, ()).totals
     assert (totals.posted, totals.pending, totals.calls) == (20, 11, 4)
-    assert (totals.refused, totals.cut, totals.estimated) == (1, 1, 1)
+    assert (totals.refused, totals.cut, totals.estimated, totals.deferred) == (1, 1, 1, 1)
     assert (totals.input_tokens, totals.output_tokens) == (3, 2)
 
 
@@ -83,7 +83,7 @@ def test_json_has_the_documented_keys() -> None:
     assert document["posted_usd"] == "0.012300001"
     assert document["pending_usd"] == "0"
     assert document["since"] == "2025-11-23T00:00:00Z"
-    assert {"calls", "refused", "cut", "estimated"} <= document.keys()
+    assert {"calls", "refused", "cut", "estimated", "deferred"} <= document.keys()
     assert document["caps"] == [
         {
             "name": "daily",

@@ -166,6 +166,14 @@ def test_states_and_marks_in_words() -> None:
     )
 
 
+def test_a_deferred_call_shows_what_it_holds() -> None:
+    """Its cost is not known yet: no number stands there, what is reserved does, in a wide table."""
+    deferred = replace(call(1, cost="0", state="deferred"), reserved=nanousd("0.25"))
+    lines = screen(replace(BUSY, lines=(deferred,)), 200, 40)
+    assert row(lines, "12:02:42").endswith("– $0.25 deferred")
+    assert row(screen(replace(BUSY, lines=(deferred,)), 100, 40), "12:02:42").endswith("– deferred")
+
+
 def test_snapshot_takes_each_caps_own_rate() -> None:
     """A cap on one model is reached at the pace of that model's calls only."""
     activity = Activity(lambda: NOW_MS)

@@ -9,6 +9,7 @@ from datetime import UTC
 from hypothesis import given
 
 from llmcap_addon.activity import Activity
+from llmcap_addon.money import nanousd
 from llmcap_addon.view.lines import LinePrinter, call_line, flow_comment
 from llmcap_addon.view.text import ASCII
 from tests.view.scenes import NOW_MS, REFUSED, call
@@ -30,6 +31,20 @@ def test_refused_call_says_why() -> None:
     """A refusal has no tokens and no cost, but a reason."""
     refused = call(17, "runaway-loop", "gpt-4o", "refused", "0", message=REFUSED)
     assert call_line(refused, UTC) == f"12:02:58 runaway-loop gpt-4o refused {REFUSED}"
+
+
+def test_a_deferred_call_says_what_it_may_cost() -> None:
+    """Its bill is still to come; until then it is reserved, and a second line tells the bill."""
+    deferred = replace(DONE, state="deferred", cost=0, reserved=nanousd("0.02"), marks=frozenset())
+    assert call_line(deferred, UTC) == "12:03:41 claude-code claude-sonnet-4-5 up to $0.0200 deferred"
+    assert flow_comment(deferred) == "deferred claude-sonnet-4-5"
+    out = io.StringIO()
+    activity = Activity(lambda: NOW_MS)
+    activity.subscribe(LinePrinter(out, UTC))
+    for line in (replace(deferred, state="running"), deferred, DONE):
+        activity.update(line)
+    assert out.getvalue() == f"{call_line(deferred, UTC)}\n{call_line(DONE, UTC)}\n"
+    assert activity.counts().calls == 1
 
 
 def test_flow_comment() -> None:
