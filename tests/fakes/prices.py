@@ -111,4 +111,5 @@ def cost_nanousd(bill: Bill) -> int:
         + bill.cache_write_1h_tokens * (price.cache_write_1h or price.cache_write or price.input)
         + bill.output_tokens * price.output
     )
-    return -(-pico_usd // _PICO_USD_PER_NANO_USD)
+    parts = 2 if bill.service_tier == "batch" else 1  # every provider asks half for a batch
+    return -(-pico_usd // (_PICO_USD_PER_NANO_USD * parts))
