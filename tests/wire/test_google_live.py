@@ -17,6 +17,7 @@ from llmcap_addon.wire.dialect import Refusal, Request, Target
 from llmcap_addon.wire.google_live import LIVE, NOT_JSON, POLICY
 from llmcap_addon.wire.google_live_meter import read_usage
 from llmcap_addon.wire.google_live_request import OUTPUT_TOKENS, STEP_TOKENS, WINDOW_TOKENS
+from llmcap_addon.wire.routes import classify
 from llmcap_addon.wire.socket import Asks, Denied, Free, Told
 
 PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
@@ -75,6 +76,25 @@ class Connection:
 
 def input_bound(call: Call) -> int:
     return PRICES.quote(call).input_tokens
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "kind"),
+    [
+        ("generativelanguage.googleapis.com", f"/{PATH}", "socket"),  # two slashes, as the SDK writes it
+        ("generativelanguage.googleapis.com", f"{PATH.replace('v1beta', 'v1alpha')}Constrained", "socket"),
+        ("generativelanguage.googleapis.com", PATH.replace("Content", "Music"), "socket"),
+        ("aiplatform.googleapis.com", "//ws/google.cloud.aiplatform.v1beta1.LlmBidiService/BidiGenerateContent", "socket"),
+        ("us-central1-aiplatform.googleapis.com", "/ws/google.cloud.aiplatform.v1.LlmBidiService/BidiGenerateContent", "socket"),
+        ("aiplatform.googleapis.com", PATH, "unmetered"),
+        ("generativelanguage.googleapis.com", "/ws/google.ai.generativelanguage.v1beta.Other.BidiGenerateContent", "unmetered"),
+    ],
+)  # fmt: skip
+def test_which_websockets_are_lives(host: str, path: str, kind: str) -> None:
+    """Of both APIs, under each version and in each region; what is new stays unmetered."""
+    route = classify(Request("GET", host, path, headers={"upgrade": "websocket"}), {})
+    assert route.kind == kind
+    assert (route.dialect_name == LIVE.name) is (kind == "socket")
 
 
 # ── the setup ──
