@@ -95,6 +95,8 @@ class Checker(Watch):
         elif operation in ("settle", "post") and result:
             entry_id = values[0] if operation == "settle" else values[0].id
             self._check_settled(store, self.ledger.rows[entry_id], *before)
+            if operation == "settle" and "estimated" not in values[1].marks:
+                self.talks[entry_id].told = True
 
     def _check_settled(self, store: SimStore, row: Row, reserved: int, state: str) -> None:
         talk = self.talks.get(row.entry.id)
@@ -133,6 +135,30 @@ class Checker(Watch):
                 return
             if other.climbing and other.keys & keys & own.keys:
                 raise Broken(f"{entry.id} overtakes {other.entry_id}, which waits for the same cap")
+
+    # ── jobs ──
+
+    def looked(self, process: Process, talk: Talk) -> bool:
+        """Somebody is about to be told what became of a job; gives whether its row then has to end."""
+        row = self.ledger.rows.get(talk.live.entry.id)
+        self.tally.note(f"looked at a job: {self._stage(row, talk)}")
+        due_ms = None if row is None else row.due_ms
+        return due_ms is not None and due_ms > process.runtime.now_ms() + 60_000  # else its note may be gone before it
+
+    def _stage(self, row: Row | None, talk: Talk) -> str:
+        if row is None or row.state != "pending":
+            return "no row" if row is None else row.state
+        if row.due_ms is not None:
+            return "deferred"
+        is_known = f"job|{talk.call.host}|{talk.job}" in self.ledger.notes
+        return "known, not deferred yet" if is_known else "not known yet"
+
+    def told(self, process: Process, talk: Talk, has_to_end: bool) -> None:
+        """Whoever looks at a job that was deferred settles it, unless the store fails."""
+        row = self.ledger.rows.get(talk.live.entry.id)
+        is_fair = process.store.last_foul_s < process.clockwork.now_s - FOUL_S - SLACK_S
+        if has_to_end and is_fair and row is not None and row.state == "pending":
+            raise Broken(f"{row.entry.id} is pending, though {process.name} was told its bill")
 
     # ── each step, each admission, and the end ──
 
@@ -180,6 +206,9 @@ class Checker(Watch):
 
     def _check_bill(self, talk: Talk, row: Row) -> None:
         billed, plan = talk.bill(), talk.plan
+        if talk.plan.job:
+            self._check_job(talk, row, billed)
+            return
         self.tally.note("settled", billed)
         if not talk.settled:
             if row.cost < billed:
@@ -200,6 +229,12 @@ class Checker(Watch):
                 f"{row.entry.id} cost {row.cost}, billed are {billed} ({talk.ending}, {plan.seller.model}, reported"
                 f" {plan.reports}, {plan.rate:.0f} tokens/s in chunks of {plan.chunk})"
             )
+
+    def _check_job(self, talk: Talk, row: Row, billed: int) -> None:
+        """Billed to the nano-dollar where its bill was told, else from above."""
+        self.tally.note(f"job {row.state}", billed)
+        if row.cost < billed or (talk.told and row.cost != billed):
+            raise Broken(f"the job of {row.entry.id} cost {row.cost} ({row.state}), billed are {billed}")
 
     def _check_crashed(self, talk: Talk, row: Row, billed: int) -> None:
         """What a dead process had reserved covers what it had let through, if its store had kept up."""

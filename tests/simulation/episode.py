@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 from llmcap_addon.budget.ledger import HEARTBEAT_MS, LEASE_MS
+from llmcap_addon.gate.jobs import KEPT_MS
 from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.pricing.overrides import PriceOverride
 from llmcap_addon.pricing.prices import Prices
@@ -16,7 +17,7 @@ from llmcap_addon.wire.dialect import Refusal
 from tests.simulation.check import Checker, Tally
 from tests.simulation.clockwork import START_MS, Clockwork
 from tests.simulation.ledgers import Beside, Naive
-from tests.simulation.plan import CallPlan, Crash, Item, Jump, Plan, Reload, Storm
+from tests.simulation.plan import CallPlan, Crash, Item, Jump, Look, Plan, Reload, Storm
 from tests.simulation.process import Process, Waiting, to_call
 from tests.simulation.store import Weather
 from tests.simulation.talk import Broken, Talk
@@ -77,6 +78,10 @@ class Episode:
         # Settlements that were kept are written at the next tick, and all leases of the dead run out.
         jumped_s = sum(abs(item.by_ms) for item in self.plan.items if isinstance(item, Jump)) / 1000
         clockwork.run(clockwork.now_s + (LEASE_MS + 3 * HEARTBEAT_MS) / 1000 + jumped_s)
+        # And what nobody was told the bill of expires.
+        for process in self._processes:
+            process.runtime.jumped_ms += KEPT_MS + 2 * int(jumped_s * 1000)
+        clockwork.run(clockwork.now_s + 3 * HEARTBEAT_MS / 1000)
         for process in self._processes:
             if process.gate.live or process.unwritten:
                 raise Broken(f"{process.name} has {len(process.gate.live)} live, {process.unwritten} unwritten calls")
@@ -161,6 +166,20 @@ class Episode:
         talk = Talk(plan, live, process.gate, self.clockwork, process, ended, process.trouble)
         self.checker.talks[live.entry.id] = talk
         talk.begin()
+        for look in plan.looks:
+            self.clockwork.at(self.clockwork.now_s + look.after_s, lambda look=look: self._look(talk, look))  # type: ignore[misc]
+
+    def _look(self, talk: Talk, look: Look) -> None:
+        process = self._processes[look.process]
+        if process.alive and talk.is_accepted:
+            process.in_flight += 1
+            self.clockwork.spawn(self._be_told(process, talk), process, f"look at {talk.job} by {process.name}")
+
+    async def _be_told(self, process: Process, talk: Talk) -> None:
+        look = self.checker.looked(process, talk)
+        await process.gate.jobs.settle(talk.call.host, talk.outcome())
+        self.checker.told(process, talk, look)
+        process.in_flight -= 1
 
 
 def play(plan: Plan, prices: Prices, tally: Tally) -> int:

@@ -17,6 +17,8 @@ type Reports = Literal["final", "start", "running", "none"]
 type Rude = Literal["", "input", "output", "burst"]
 """What a provider does that none is assumed to do: bill more input than the bound, more output than the limit, or
 send at a wildly changing pace."""
+type Job = Literal["", "billed", "free"]
+"""Whether the answer only names a job, whose bill, or that there is none, is told to whoever looks once it is done."""
 
 ENDS: tuple[End, ...] = get_args(End.__value__)
 MAX_ROUND_TRIP_S = 0.25
@@ -57,6 +59,14 @@ SELLERS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Somebody asks what became of a job: so long after its call was forwarded, through some process."""
+
+    after_s: float
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallPlan:
     """One call, from the client's wish to the provider's last word. Times count from the arrival or the sending."""
 
@@ -90,6 +100,8 @@ class CallPlan:
     counted_percent: int
     """What we count of a token, from above."""
     rude: Rude = ""
+    job: Job = ""
+    looks: tuple[Look, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +254,7 @@ def _call(random: Random, span_s: float, processes: int, *, rude: bool) -> CallP
     most_hidden = 3_000 if hidden_bound is None else hidden_bound
     round_trip_s = random.uniform(0.01, MAX_ROUND_TRIP_S)
     down_s = round_trip_s * random.random()
-    return CallPlan(
+    plain = CallPlan(
         at_s=random.choice((0.0, random.uniform(0, span_s), random.uniform(0, span_s))),
         process=random.randrange(processes),
         seller=seller,
@@ -272,3 +284,16 @@ def _call(random: Random, span_s: float, processes: int, *, rude: bool) -> CallP
         counted_percent=random.choice((100, 100, 115, 150)),
         rude=random.choice(("", "input", "output", "burst")) if rude else "",
     )
+    return _as_job(random, plain, span_s, processes) if seller.has_output and random.random() < 0.15 else plain
+
+
+def _as_job(random: Random, plain: CallPlan, span_s: float, processes: int) -> CallPlan:
+    """The same as a background response: its answer is there at once, its bill later, or never."""
+    looks = tuple(
+        Look(random.choice((random.uniform(0, 1), random.uniform(0, span_s))), random.randrange(processes))
+        for _ in range(random.choice((0, 1, 2, 5)))
+    )
+    ends: tuple[End, ...] = ("complete", "complete", "complete", "client_gone", "never_sent", "error")
+    kind: Job = random.choice(("billed", "billed", "free"))
+    named: Literal["last"] = "last"  # a bill says what it bills
+    return replace(plain, streamed=False, end=random.choice(ends), named=named, job=kind, looks=looks, rude="")

@@ -121,7 +121,7 @@ def to_call(plan: CallPlan) -> Call:
         hidden_output_tokens=plan.hidden_bound,
         has_output=seller.has_output,
         terms=Terms(service_tier=plan.asked),
-        bills_after_disconnect=seller.bills_after_disconnect,
+        bills_after_disconnect=seller.bills_after_disconnect or bool(plan.job),
         cache_write="short" if seller.provider == "anthropic" else "none",
         client=plan.client,
     )

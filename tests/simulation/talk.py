@@ -13,6 +13,7 @@ from llmcap_addon.money import ceil_div
 from llmcap_addon.proxy.exchange import Exchange
 from llmcap_addon.usage import Reading, Terms, Usage
 from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
+from llmcap_addon.wire.jobs import Outcome
 from tests.simulation.clockwork import Clockwork
 from tests.simulation.plan import MAX_ROUND_TRIP_S, CallPlan
 
@@ -90,6 +91,8 @@ class Talk:
         self.delivered = bytearray()
         self.fed = bytearray()
         self.settled = False
+        self.told = False
+        """The row holds what the provider said, not an estimate."""
         self._gate = gate
         self._clockwork = clockwork
         self._group = group
@@ -195,6 +198,9 @@ class Talk:
         last = chunk >= self._last
         tokens = self._tokens(chunk)
         reading.counted_output_tokens = ceil_div(tokens * plan.counted_percent, 100)
+        if plan.job:
+            reading.job = self.job
+            return
         if plan.named == "first" or (last and plan.named == "last"):
             reading.terms = Terms(service_tier=plan.applied)
         reading.model = self.call.model
@@ -295,10 +301,28 @@ class Talk:
             reasoning_tokens=hidden,
         )
 
+    @property
+    def is_accepted(self) -> bool:
+        """The provider has the job, and may be asked about it."""
+        begun = self.sent_s is not None and self._clockwork.now_s >= self.sent_s + self.plan.up_s
+        return bool(self.plan.job) and begun and self.plan.end not in ("never_sent", "error")
+
+    @property
+    def job(self) -> str:
+        """The provider's id of what it goes on with behind its answer."""
+        return f"job-{self.live.entry.id}"
+
+    def outcome(self) -> Outcome:
+        """What the provider tells of the job to whoever asks."""
+        if self.plan.job == "free":
+            return Outcome(self.job, Reading(failed=True))
+        usage, terms = self._usage(self.visible, self.hidden), Terms(service_tier=self.plan.applied)
+        return Outcome(self.job, Reading(usage=usage, final=True, terms=terms, model=self.call.model))
+
     def bill(self) -> int:
         """What the provider bills in the end, nano-dollars; by what it generated, told or not."""
         plan = self.plan
-        if self.sent_s is None or plan.end == "error":
+        if self.sent_s is None or plan.end == "error" or plan.job == "free":
             return 0
         visible, hidden = self.visible, self.hidden
         if self.reading.failed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,8 +17,8 @@ from llmcap_addon.pricing.prices import Prices
 from tests.simulation.__main__ import tell
 from tests.simulation.check import Tally
 from tests.simulation.episode import make_prices, play
-from tests.simulation.ledgers import Naive
-from tests.simulation.plan import SELLERS, CallPlan, Crash, Item, Plan, Storm, draw
+from tests.simulation.ledgers import Naive, Row
+from tests.simulation.plan import SELLERS, CallPlan, Crash, Item, Look, Plan, Storm, draw
 from tests.simulation.shrink import failure, shrink
 from tests.simulation.store import Weather
 
@@ -138,6 +138,53 @@ def test_a_crash_loses_nothing(prices: Prices) -> None:
         assert not any(what.startswith("short") for what in tally.counts)
 
 
+# ── jobs, whose bill comes later ──
+
+JOB = replace(CALL, streamed=False, visible=50, named="last", job="billed")
+
+
+def stages(tally: Tally) -> set[str]:
+    """How far jobs were when somebody was told their bill, and how they ended."""
+    return {what.removeprefix("looked at a ") for what in tally.counts if "job" in what}
+
+
+def test_a_crash_between_a_jobs_note_and_its_deferral_loses_nothing(prices: Prices) -> None:
+    """Killed at any moment around a job's answer, a process leaves what another one bills exactly, or in full."""
+    tally = Tally()
+    job = replace(JOB, looks=(Look(1.5, 1), Look(60.0, 1)))
+    for killed_ms in range(940, 1_020):
+        play(replace(plan(job, Crash(killed_ms / 1000, 0, 40.0)), processes=2), prices, tally)
+    told = {"job: known, not deferred yet", "job: deferred", "job: not known yet", "job: posted", "job: expired"}
+    assert stages(tally) == {*told, "job posted", "job expired"}
+
+
+def test_a_job_is_settled_by_whoever_is_told_its_bill(prices: Prices) -> None:
+    """The process that began it, another one, or one that was started after a crash; the first counts."""
+    for looks in ((Look(3.0, 0),), (Look(3.0, 1), Look(3.0, 0)), (Look(9.0, 0), Look(9.0, 1))):
+        for kind, ended in (("billed", "job posted"), ("free", "job voided")):
+            tally = Tally()
+            job = replace(JOB, job=cast("Any", kind), looks=looks)
+            play(replace(plan(job, Crash(5.0, 0, 1.0)), processes=2), prices, tally)
+            assert tally.counts[ended] == 1
+
+
+def test_a_job_nobody_is_told_of_is_posted_in_full(prices: Prices) -> None:
+    """When its time is over, and not before."""
+    tally = Tally()
+    play(plan(replace(JOB, looks=(Look(0.6, 0),))), prices, tally)  # too early: it has no note yet
+    assert stages(tally) == {"job: not known yet", "job expired"}
+
+
+def test_jobs_that_expire_while_they_are_asked_about(monkeypatch: pytest.MonkeyPatch, prices: Prices) -> None:
+    """Late bills never lower what was posted, and no bill is counted twice, in any mix of faults."""
+    for module in ("jobs", "writing"):
+        monkeypatch.setattr(f"llmcap_addon.gate.{module}.KEPT_MS", 5_000)
+    tally = Tally()
+    for seed in range(1, 101):
+        play(draw(seed), prices, tally)
+    assert {"job: expired", "job: deferred", "job expired", "job posted", "job voided"} <= stages(tally)
+
+
 # ── that it would find more ──
 
 
@@ -184,6 +231,38 @@ def test_a_gate_that_forgets_to_release_is_found(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Budget, "void", void)
     assert "pending" in str(found_in(prices, range(1, 60))[1])
+
+
+def test_a_job_without_a_note_is_found(monkeypatch: pytest.MonkeyPatch, prices: Prices) -> None:
+    """When nobody knows any more what a job was, its bill is told in vain."""
+
+    async def remember(self: Budget, key: str, value: str, until_ms: int) -> None:
+        pass
+
+    monkeypatch.setattr(Budget, "remember", remember)
+    assert "was told its bill" in str(found_in(prices, range(1, 60))[1])
+
+
+def test_a_job_that_is_not_deferred_is_found(monkeypatch: pytest.MonkeyPatch, prices: Prices) -> None:
+    """A job that stays its process's own would expire with it."""
+
+    async def defer(self: Budget, entry_id: str, until_ms: int) -> bool:
+        return True
+
+    monkeypatch.setattr(Budget, "defer", defer)
+    assert "pending" in str(found_in(prices, range(1, 60))[1])
+
+
+def test_a_ledger_that_expires_jobs_for_nothing_is_found(monkeypatch: pytest.MonkeyPatch, prices: Prices) -> None:
+    """A job that is released at its time, instead of posted, is seen."""
+
+    def lose(held: list[Row]) -> int:
+        for row in held:
+            row.state, row.reserved = "expired", 0
+        return len(held)
+
+    monkeypatch.setattr("tests.simulation.ledgers._expire", lose)
+    assert "billed are" in str(found_in(prices, range(1, 60))[1])
 
 
 def test_a_queue_without_order_is_found(monkeypatch: pytest.MonkeyPatch, prices: Prices) -> None:
