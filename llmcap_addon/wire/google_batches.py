@@ -91,7 +91,11 @@ class GoogleBatchJobs:
     name = "google.batch_jobs"
 
     def watch(self, request: Request, target: Target, client: str) -> Watch:
-        """Begin to watch; never raises."""
+        """Begin to watch; never raises. Where a mask takes fields out of the answer, their absence tells nothing."""
+        try:
+            refuse_field_masks(request)
+        except UnreadableRequest:
+            return ObjectWatch(lambda _: ())
         return ObjectWatch(lambda value: _operations(value, target.provider))
 
 
@@ -115,10 +119,10 @@ def _outcome(operation: JsonObject, provider: str) -> Outcome | None:
         return None
     answers = _answers(batch.get("output")) or _answers(operation.get("response"))
     if not answers:
-        stats = batch.get("batchStats")
+        stats = mapping(batch.get("batchStats"))
         # Zeros are left out of proto JSON: statistics without successes tell that there were none.
-        none = isinstance(stats, dict) and stats.get("requestCount") and not stats.get("successfulRequestCount")
-        return Outcome(job, NOTHING_BILLED) if none else None
+        is_none = state != "SUCCEEDED" and stats.get("requestCount") and not stats.get("successfulRequestCount")
+        return Outcome(job, NOTHING_BILLED) if is_none else None
     bill = BatchBill()
     for answer in answers:
         bill.take(_reading(mapping(answer), provider))

@@ -32,7 +32,7 @@ _FILE = re.compile(r".*/files/([^/]+)/content/*")
 _LINE = re.compile(rb"[^\r\n]+")
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 """`Batch.status`; the `together` SDK writes it in capitals."""
-_SPEAKS = re.compile("audio|realtime|search|transcribe|tts|image")
+_BILLS_MORE = re.compile("^ft:|audio|realtime|search|transcribe|tts|image")
 
 
 class OpenAIBatchJobs:
@@ -135,7 +135,7 @@ def _whole_bill(batch: JsonObject, provider: str) -> Reading | None:
     if provider != "openai" or not isinstance(model, str) or not isinstance(endpoint, str):
         return None
     embeds = endpoint.endswith("/embeddings")
-    speaks_plainly = endpoint.endswith("/completions") and never_reasons(model) and not _SPEAKS.search(model)
+    speaks_plainly = endpoint.endswith("/completions") and never_reasons(model) and not _BILLS_MORE.search(model)
     if not embeds and not speaks_plainly:
         return None
     try:
