@@ -1,4 +1,4 @@
-"""Reads what Google's Live service sends of one turn → Reading.
+"""Reads what Google's Live service sends of one answer → Reading.
 
 Shapes: the `google-genai` SDK's `LiveServerMessage`, `LiveServerContent` and `UsageMetadata` (`genai/types.py`). Each
 `usageMetadata` is a bill of its own: the whole session so far, read anew, and what was answered to it. So they are
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 
 from llmcap_addon.call import Call
-from llmcap_addon.usage import Reading, Share, Terms, Usage
+from llmcap_addon.usage import NO_USAGE, Reading, Share, Terms, Usage
 from llmcap_addon.wire.counts import json_object, reported_count, word
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.google_meter import IMAGE_TOKENS, MEDIA_BYTES_PER_TOKEN
@@ -20,25 +20,24 @@ from llmcap_addon.wire.google_usage import VISUAL, Grounding, by_modality
 from llmcap_addon.wire.text import JsonObject, mapping
 
 MAX_BILLS = 1_000
-"""Usages of one turn that are kept apart; beyond it they are added up to one."""
-
-MAX_READ_TOKENS = 1 << 20
-"""The largest context window that is common: for a session of which nobody tells how much it holds."""
+"""Usages of one answer that are kept apart; beyond it they are added up to one."""
 
 
 class TurnReader:
-    """Takes the messages of one turn, in order."""
+    """Takes the messages of one answer, in order, up to its bill."""
 
     def __init__(self, call: Call, count: CountTokens) -> None:
         self.reading = Reading()
-        self.is_billed = False
-        """True when nothing was answered since the last usage."""
-        self.read_tokens = 0
-        """What the model has at most read for an answer that is not billed yet, after one that is."""
         self._call = call
         self._count = count
         self._grounding = Grounding(call)
+        self._may_search = bool(call.content.web_searches) or call.unit_bound != NO_USAGE
         self._bills: list[Usage] = []
+
+    @property
+    def is_billed(self) -> bool:
+        """True once its usage was told; what is answered after that is billed with the next."""
+        return bool(self._bills)
 
     @property
     def total(self) -> int:
@@ -71,17 +70,18 @@ class TurnReader:
         if len(self._bills) >= MAX_BILLS:
             usage = self._bills.pop().plus(usage)
         self._bills.append(usage)
-        self.is_billed = True
         self.reading.counted_at_usage = self.reading.counted_output_tokens
+        self.reading.final = not self._may_search and not self.reading.unreadable
         self._sum()
 
     def take_unread(self, data: bytes) -> None:
         """Take a message that can't be read: a bill may have stood in it."""
         self._count_text(data.decode("utf-8", "replace"))
         self.reading.unreadable = self.reading.unreadable or "a message of the service is not JSON"
+        self.reading.final = False
 
     def end(self) -> None:
-        """Say that the turn is over."""
+        """Say that nothing more will come of it; what was searched for may be told behind the bill."""
         self.reading.final = self.is_billed and not self.reading.unreadable
 
     def _sum(self) -> None:
@@ -92,9 +92,6 @@ class TurnReader:
         total = first
         for usage in shares[1:]:
             total = total.plus(usage)
-        if not self.is_billed:
-            tokens = min(self.read_tokens, MAX_READ_TOKENS)
-            total = total.plus(Usage(input_tokens=tokens, input_audio_tokens=tokens))
         self.reading.usage = total
         self.reading.shares = tuple(map(Share, shares)) if len(shares) > 1 else ()
 
@@ -102,7 +99,6 @@ class TurnReader:
         blob = mapping(part.get("inlineData"))
         data = blob.get("data")
         if isinstance(data, str) and data:
-            self.is_billed = False
             size_tokens = len(data) * 3 // 4 // MEDIA_BYTES_PER_TOKEN
             image = str(blob.get("mimeType")).startswith("image/")
             self.reading.counted_output_tokens += IMAGE_TOKENS if image else max(1, size_tokens)
@@ -114,7 +110,6 @@ class TurnReader:
     def _count_text(self, text: object) -> None:
         """Count one piece of output; a piece holds at least a token."""
         if isinstance(text, str) and text:
-            self.is_billed = False
             self.reading.counted_output_tokens += max(1, self._count(text))
 
 

@@ -24,7 +24,7 @@ UNTOLD = 1 << 40
 
 @dataclass(slots=True)
 class Turn:
-    """One turn of the model, from what asks for it to its last message."""
+    """One answer of the model, from what asks for it to its bill; a turn that is billed twice is two of them."""
 
     number: int
     read: TurnReader
@@ -156,8 +156,7 @@ class Session:
         speaks, bill = bool(content.get("modelTurn") or message.get("toolCall")), message.get("usageMetadata")
         told: list[Told] = []
         current = self._current
-        if speaks and current is not None and current.is_over and (self._waiting or self._standing):
-            # It was never billed; what comes answers something that was said since.
+        if speaks and current is not None and self._has_ended(current):
             told.append(self._end(current))
             current = None
         if current is None:
@@ -168,7 +167,6 @@ class Session:
         elif speaks:
             current.is_over = False
         current.has_called = current.has_called or bool(message.get("toolCall"))
-        current.read.read_tokens = self._needed(current)[0]
         current.read.take_content(message)
         if bill is not None:
             current.read.take_usage(bill)
@@ -182,6 +180,10 @@ class Session:
             told += [turn.told(ended=True, unused="no answer came of it") for turn in self._waiting]
             self._waiting.clear()
         return tuple(told)
+
+    def _has_ended(self, turn: Turn) -> bool:
+        """Tell whether what is answered now is another turn's: behind a bill, or if something was said since."""
+        return turn.read.is_billed or (turn.is_over and bool(self._waiting or self._standing))
 
     def _begin(self) -> Turn:
         """Find what was set aside for a turn that begins; if the service was faster than the ledger, it will be."""

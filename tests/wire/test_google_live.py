@@ -326,26 +326,36 @@ def test_a_turn_ends_once_it_is_over_and_billed(events: list[dict[str, Any]]) ->
     assert told[-1].reading.usage.input_tokens == 100
 
 
-def test_several_bills_of_one_turn_are_added() -> None:
-    """Each in a step of prices of its own."""
+def test_each_bill_of_a_turn_is_a_row_of_its_own() -> None:
+    """What is answered behind a bill is billed by the next, and stands set aside, if late."""
     connection = Connection().setup()
+    first = connection.asks()
+    [*_, told] = connection.server(SPOKEN, bill(100, 1))
+    assert (told.number, told.ended, told.reading.final) == (first.number, False, True)
+    before, after = connection.server(SPOKEN)
+    assert (before.number, before.ended, before.reading.final) == (first.number, True, True)
+    assert (after.ended, after.reading.final) == (False, False)
+    connection.stand()
+    assert after.number in connection.set_aside
+    told = connection.server({**OVER, **bill(200, 2)})[-1]
+    assert (told.number, told.ended, told.reading.final) == (after.number, True, True)
+    assert told.reading.usage is not None
+    assert told.reading.usage.input_tokens == 200
+
+
+def test_bills_with_nothing_between_them_are_added() -> None:
+    """Each in a step of prices of its own, the fees of searches once."""
+    connection = Connection().setup(tools=[{"googleSearch": {}}])
     connection.asks()
-    told = connection.server(SPOKEN, bill(100, 1), SPOKEN, {**OVER, **bill(200, 2)})
-    usage = told[-1].reading.usage
+    found = {"serverContent": {"groundingMetadata": {"webSearchQueries": ["a", "b"]}}}
+    [*_, told] = connection.server(SPOKEN, bill(100, 1))
+    assert not told.reading.final  # its searches may still be told
+    told = connection.server(found, bill(200, 2), OVER)[-1]
+    usage = told.reading.usage
     assert usage is not None
-    assert (usage.input_tokens, usage.output_tokens) == (300, 3)
-    assert len(told[-1].reading.shares) == 2
-
-
-def test_what_was_answered_after_a_bill_is_no_final_word() -> None:
-    """A turn that breaks off there has read its session once more."""
-    connection = Connection().setup()
-    connection.asks()
-    told = connection.server(SPOKEN, bill(100, 1), SPOKEN)
-    reading = told[-1].reading
-    assert not reading.final
-    assert reading.usage is not None
-    assert reading.usage.input_tokens >= 100 + STEP_TOKENS
+    assert (told.ended, told.reading.final) == (True, True)
+    assert (usage.input_tokens, usage.output_tokens, usage.web_search_requests) == (300, 3, 2)
+    assert [share.usage.input_tokens for share in told.reading.shares] == [100, 200]
 
 
 def test_a_turn_that_was_never_billed_ends_when_the_next_begins() -> None:
@@ -530,4 +540,4 @@ def test_whatever_is_said_every_bill_is_in_a_turn_that_was_set_aside(events: lis
     assert len(ended) == len(set(ended))
     assert set(readings) <= set(connection.set_aside)
     inputs = sum(reading.usage.input_tokens for reading in readings.values() if reading.usage)
-    assert inputs >= billed
+    assert inputs == billed
