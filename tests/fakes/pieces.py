@@ -68,7 +68,7 @@ def ocr(record: Record, body: dict[str, Any]) -> Answer:
     return unstreamed({"pages": pages, "model": record.model, "document_annotation": None, "usage_info": told})
 
 
-def search(record: Record, body: dict[str, Any]) -> Answer:  # noqa: ARG001 - every answer takes both
+def search(record: Record, body: dict[str, Any]) -> Answer:
     """Answer Perplexity's `/search`."""
     record.input_tokens = 1
     result = {"title": "Foxes", "url": "https://example.com", "snippet": "Red.", "date": None, "last_updated": None}
