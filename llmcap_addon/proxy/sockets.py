@@ -17,7 +17,8 @@ from functools import partial
 from llmcap_addon.activity import CallLine
 from llmcap_addon.call import Call
 from llmcap_addon.gate import messages
-from llmcap_addon.gate.live import Ending, LiveCall
+from llmcap_addon.gate.endings import Ending
+from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.proxy.answers import Answer, Settling
 from llmcap_addon.proxy.cutting_sockets import Close, Frame
 from llmcap_addon.proxy.service import Service
@@ -215,11 +216,13 @@ class Socket:
             if stands is None:
                 return True
             await self._settling.wait()  # as above
+            is_new = stands.number not in self._answers
             outcome = await self._set_aside(stands)
             if isinstance(outcome, Refusal):
                 self._stand_down(stands, outcome)
             else:
-                self._talk.admit(stands.number, outcome.output_limit, None)
+                limit = outcome.max_output_tokens if is_new else None
+                self._put(Frame(False, self._talk.admit(stands.number, outcome.output_limit, limit)))
         return False
 
     async def _set_aside(self, stands: Stands) -> LiveCall | Refusal:

@@ -50,6 +50,8 @@ _FREE = frozenset(
         "conversation.item.truncate", "conversation.item.retrieve", "response.cancel",
     }
 )  # fmt: skip
+_LIMITS = frozenset({"max_output_tokens", "max_response_output_tokens"})
+"""The second is the beta's name."""
 _UPDATES = frozenset({"session.update", "transcription_session.update"})
 _IN_FORCE = frozenset(
     {"session.created", "session.updated", "transcription_session.created", "transcription_session.updated"}
@@ -127,6 +129,8 @@ class RealtimeTalk:
                 return self._deny(event, f"a session of the type {str(session['type'])[:40]!r} is not metered yet")
             self._session.offer(session)
             self._conversation.add(prompt_content(session))
+            if session.keys() & _LIMITS:
+                self._calls.limit = None  # its own counts from now on
         elif kind not in _FREE:
             shown = kind if isinstance(kind, str) and _NAME.fullmatch(kind) else "of its type"
             return self._deny(event, f"the event {shown!r} may cost money and is not metered yet")
@@ -152,7 +156,7 @@ class RealtimeTalk:
         content = content.plus(Content(media=sound(length_ms)))
         self._ran_tools = self._ran_tools or has_mcp(response.get("tools"))
         call = self._response_call(self._conversation.content().plus(content) if reads_all else content)
-        for key in ("max_output_tokens", "max_response_output_tokens"):
+        for key in _LIMITS:
             if response.get(key) is not None:
                 call = replace(call, max_output_tokens=limit_of(response[key]))
         reply = self._new_reply(replace(call, editable=True))
@@ -183,7 +187,9 @@ class RealtimeTalk:
 
     def admit(self, number: int, output_limit: int, max_output_tokens: int | None) -> bytes:
         """Give the frame to send for an admitted call."""
-        if self._next.admit(number, output_limit) or self._transcripts.admit(number, output_limit):
+        if self._next.admit(number, output_limit):
+            return b"" if max_output_tokens is None else self._limit(min(max_output_tokens, MAX_LIMIT))
+        if self._transcripts.admit(number, output_limit):
             return b""
         reply = self._asked.pop(number)
         reply.output_limit = output_limit
@@ -196,6 +202,14 @@ class RealtimeTalk:
             return encode_json({**event, "event_id": reply.event_id, "response": response})
         # An error names the event that caused it, so each must have a name.
         return frame if event.get("event_id") else edit_members(frame, {"event_id": reply.event_id})
+
+    def _limit(self, most: int) -> bytes:
+        """Limit the session, whose responses can't be limited one by one where the server begins them."""
+        change = self._session.limited_to(most)
+        self._session.offer(change)
+        self._calls.limit = most
+        self._next.limit(most)
+        return encode_json({"type": "session.update", "session": change})
 
     def refuse(self, number: int, refusal: Refusal, status: int) -> bytes:  # noqa: ARG002 (no status in this protocol)
         """Give the frame that tells the client why its own does not go on."""
@@ -301,7 +315,9 @@ class RealtimeTalk:
             reply = (marked or self._sent)[0]
             self._sent.remove(reply)
             return reply, False
-        standing = self._next.begin() if self._may_respond() else None
+        stated = response.get("max_output_tokens")
+        fits = stated is None or self._next.takes(limit_of(stated))
+        standing = self._next.begin() if fits and self._may_respond() else None
         if standing is not None:
             return standing, False
         reply = self._new_reply(self._response_call(self._conversation.content()))

@@ -70,7 +70,10 @@ class Standing:
 
     def early(self) -> Stands | None:
         """Say what has begun already and is not set aside yet."""
-        return Stands(self._early[0].number, self._early[0].call) if self._early else None
+        if not self._early:
+            return None
+        # It can't be limited any more.
+        return Stands(self._early[0].number, replace(self._early[0].call, editable=False))
 
     def ask(self, rest: object, length_ms: int, *, billed_at_once: bool = False) -> Stands | None:
         """Say what is to be set aside; None when that is done."""
@@ -94,6 +97,12 @@ class Standing:
                 return True
         return False
 
+    def limit(self, most: int) -> None:
+        """Take in that what stands can't be longer than that."""
+        if self._reply is not None:
+            self._reply.call = replace(self._reply.call, max_output_tokens=most)
+            self._reply.output_limit = min(self._reply.output_limit, most)
+
     def refuse(self, number: int) -> None:
         """Take in that nothing more is set aside: from now on only what stands already may begin."""
         self._is_down = True
@@ -106,6 +115,10 @@ class Standing:
             return ()
         self._reply, self._is_admitted = None, False
         return (reply.told(ended=True, unused="the session was changed, so that nothing begins by itself"),)
+
+    def takes(self, most: int | None) -> bool:
+        """Tell whether a response of that limit is what stands."""
+        return self._reply is None or not self._is_admitted or self._reply.is_limited_to(most)
 
     def begin(self) -> Reply | None:
         """Let the server begin it; None when nothing is or will be set aside for it."""
@@ -127,6 +140,8 @@ class Calls:
         self._target = target
         self._client = client
         self._session = session
+        self.limit: int | None = None
+        """What a session that has no limit on its responses was limited to by us."""
         query = request.query
         self._asked_model = target.model_of(query.get("deployment") or query.get("model") or "")
 
@@ -142,8 +157,9 @@ class Calls:
         settings = self._session.settings
         if settings.runs_tools or ran_tools:
             content = replace(content, opaque=True)
+        most = settings.max_output_tokens or self.limit
         call = self._call(self._name, self.model)
-        return replace(call, content=content, max_output_tokens=settings.max_output_tokens)
+        return replace(call, content=content, max_output_tokens=most, editable=most is None)
 
     def transcript(self, length_ms: int) -> Call:
         """Bound a transcript of so much sound."""

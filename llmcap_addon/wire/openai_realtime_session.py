@@ -63,6 +63,7 @@ class Session:
         self.model = ""
         """As the server names it."""
         self.only_transcribes = only_transcribes
+        self.is_beta = False
         self.settings = Settings(transcribes=only_transcribes)
         self._offered = 0
         """Updates that the server has not answered yet."""
@@ -77,10 +78,17 @@ class Session:
         """Take in what the server says is in force; `answers` when that is its answer to an update."""
         self._offered = max(0, self._offered - answers)
         self._note_type(session)
+        self.is_beta = "audio" not in session
         model = session.get("model")
         self.model = model if isinstance(model, str) else self.model
         stated = _changed(_IN_FORCE, session)
         self.settings = _dearer(self.settings, stated) if self._offered else stated
+
+    def limited_to(self, max_output_tokens: int) -> JsonObject:
+        """Give the change that limits its responses."""
+        if self.is_beta:
+            return {"max_response_output_tokens": max_output_tokens}
+        return {"type": "realtime", "max_output_tokens": max_output_tokens}
 
     def _note_type(self, session: JsonObject) -> None:
         if session.get("type") in ("realtime", "transcription"):

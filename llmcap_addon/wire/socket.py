@@ -114,7 +114,7 @@ class SocketTalk(Protocol):
     def admit(self, number: int, output_limit: int, max_output_tokens: int | None) -> bytes:
         """Give the frame to send for an admitted call; limited to `max_output_tokens` when that is not None.
 
-        `output_limit` is the most that the answer can have, in tokens. Nothing is sent for what stands.
+        `output_limit` is the most that the answer can have, in tokens. For what stands it is empty, or what limits it.
         """
         ...
 

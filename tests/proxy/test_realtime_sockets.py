@@ -78,6 +78,20 @@ async def test_sound_goes_out_once_a_response_is_set_aside(waiting: Proxy) -> No
     assert await waiting.pending() == 0
 
 
+async def test_a_session_is_limited_to_what_a_cap_has_left(waiting: Proxy) -> None:
+    """Before the sound that may lead to a response goes out; what is reserved is that."""
+    talk = await opened(waiting, "0.15", max_output_tokens="inf")
+    await talk.say(append())
+    assert [event["type"] for event in talk.to_server] == ["session.update", "input_audio_buffer.append"]
+    most = talk.to_server[0]["session"]["max_output_tokens"]
+    assert 1_024 < most < 4_096
+    assert most * 64_000 < await waiting.pending() <= 150_000_000
+    await talk.answer({**session(max_output_tokens=most), "type": "session.updated"}, created(), done())
+    await talk.settle()
+    posted = [row for row in await waiting.rows() if row.state == "posted"]
+    assert [(row.cost, "shortened" in row.marks) for row in posted] == [(COST, True)]
+
+
 async def test_a_response_that_comes_before_it_stands_is_taken_in(waiting: Proxy) -> None:
     """The server begins the next in the same packet that ends the one before: it is billed, and not cut."""
     talk = await opened(waiting)

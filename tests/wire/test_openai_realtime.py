@@ -233,6 +233,36 @@ def test_what_is_refused_to_stand_begins_nothing_any_more() -> None:
     assert told.unasked.content.media
 
 
+def test_a_session_without_a_limit_is_limited_to_what_fits() -> None:
+    """By an update in the client's name, which counts for all that comes; the client's own word takes it back."""
+    one = Connection(created=session())
+    one.say()
+    stands = one.talk.stand()
+    assert stands is not None
+    assert stands.call.editable
+    frame = json.loads(one.talk.admit(stands.number, 2_000, 2_000))
+    assert frame == {"type": "session.update", "session": {"type": "realtime", "max_output_tokens": 2_000}}
+    assert one.created("resp_0", max_output_tokens="inf").unasked is not None  # from before it was limited
+    one.done("resp_0")
+    one.server("session.updated", session=session(max_output_tokens=2_000))
+    assert one.created(max_output_tokens=2_000).number == stands.number
+    one.done()
+    [following] = one.stand()
+    assert (following.call.max_output_tokens, following.call.editable) == (2_000, False)
+    one.client("session.update", session={"max_output_tokens": "inf"})
+    assert [stands.call.max_output_tokens for stands in one.stand()] == [None]
+
+
+def test_a_beta_session_is_limited_by_the_name_it_knows() -> None:
+    """At most 4,096, which is what it takes."""
+    one = Connection(created={"model": "gpt-realtime", "turn_detection": {"type": "server_vad"}})
+    one.say()
+    stands = one.talk.stand()
+    assert stands is not None
+    frame = json.loads(one.talk.admit(stands.number, 9_000, 9_000))
+    assert frame == {"type": "session.update", "session": {"max_response_output_tokens": 4_096}}
+
+
 def test_without_turns_a_response_that_nobody_asked_for_is_told() -> None:
     """Bounded by the conversation."""
     one = Connection(created=session(None))

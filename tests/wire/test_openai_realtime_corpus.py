@@ -64,7 +64,7 @@ class Heard:
 
 
 def test_each_response_and_transcript_costs_what_was_worked_out_by_hand() -> None:
-    """Usage and cost of each, within what was set aside for it; what the server refused is released."""
+    """Usage and cost of each, within what was set aside for it; what is refused or not needed is released."""
     heard = Heard(FRAMES)
     assert (heard.denied, heard.unused) == (EXPECTED["denied"], EXPECTED["unused"])
     assert set(heard.over) == set(heard.readings)
