@@ -15,6 +15,7 @@ is the end of the connection, with close code 1008 and what we say as its reason
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.dialect import Refusal, Request, Target
@@ -122,7 +123,7 @@ class GoogleLive:
     def open(self, request: Request, target: Target, client: str, count: CountOutput) -> LiveTalk:
         """Begin a connection; raises UnreadableRequest."""
         refuse_field_masks(request)
-        if request.path.rstrip("/").endswith("BidiGenerateMusic"):
+        if "BidiGenerateMusic" in unquote(request.path):
             raise UnreadableRequest("nobody here can count what music costs while it plays (BidiGenerateMusic)")
         return LiveTalk(self.name, request, target, client, count)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call, Content, Media
 from llmcap_addon.errors import UnreadableRequest
@@ -35,6 +36,9 @@ TOKENS_AROUND = 1_024
 (https://github.com/googleapis/python-genai/issues/1917)."""
 TOKENS_PER_MESSAGE, TOKENS_PER_BLOCK, TOKENS_WITH_TOOLS = 16, 64, 1_024
 """What wraps a message, a part, a set of tools; providers publish less of each."""
+
+MAX_DIGITS = 19
+"""Of an int64."""
 
 _KNOWN = re.compile(r"(?:^|/)gemini-(?:live-)?[23]\b")
 """The generations whose limits are the documented ones above."""
@@ -91,11 +95,10 @@ def read_setup(event: JsonObject, request: Request, target: Target, client: str,
     config = member(setup, "generationConfig")
     # The model and the rest of what a token was made for (`LiveConnectConstraints`) go before what the setup says, and
     # they are not told: it is billed, at most, as the dearest.
-    constrained = request.path.rstrip("/").endswith("Constrained")
+    constrained = _is_constrained(request)
     model = "" if constrained else _model(target, string(setup, "model"))
     window = WINDOW_TOKENS if _KNOWN.search(model) else None
-    trigger = positive_int(member(setup, "contextWindowCompression"), "triggerTokens")
-    if trigger is not None and window is not None and trigger > window:
+    if window is not None and _trigger(member(setup, "contextWindowCompression")) > window:
         window = None
     limit = None if constrained else positive_int(config, "maxOutputTokens")
     content = ContentBuilder()
@@ -128,7 +131,7 @@ def read_setup(event: JsonObject, request: Request, target: Target, client: str,
         is_open=constrained,
         takes_history=member(setup, "historyConfig").get("initialHistoryInClientContent") is True and not constrained,
     )
-    return with_tools(plain, tools)
+    return with_tools(plain, [{name: {}} for name in ("googleSearch", "googleMaps")] if constrained else tools)
 
 
 def with_tools(setup: Setup, tools: object) -> Setup:
@@ -201,6 +204,21 @@ def asks(event: JsonObject) -> bool:
 def is_heard(event: JsonObject) -> bool:
     """Tell whether a message holds what a service that listens may answer by itself."""
     return bool(member(event, "realtimeInput").keys() - {"text", "activityStart", "activityEnd"})
+
+
+def _trigger(compression: JsonObject) -> int:
+    """Read from how many tokens on a session is compressed; 0 when unsaid. It is an int64, which JSON may quote."""
+    told = compression.get("triggerTokens")
+    if isinstance(told, str) and told.isascii() and told.isdigit() and len(told) <= MAX_DIGITS:
+        return int(told)
+    return positive_int(compression, "triggerTokens", 0) or 0
+
+
+def _is_constrained(request: Request) -> bool:
+    """Tell whether a session is opened with an ephemeral token (the SDK's `Tokens`, named "auth_tokens/…")."""
+    keys = (request.query.get(name, "") for name in ("access_token", "key", "$access_token"))
+    headers = (request.headers.get(name, "") for name in ("authorization", "x-goog-api-key"))
+    return "Constrained" in unquote(request.path) or any("auth_tokens/" in unquote(key) for key in (*keys, *headers))
 
 
 def _model(target: Target, told: str) -> str:

@@ -165,16 +165,30 @@ def test_json_in_binary_frames_is_the_same() -> None:
 
 def test_music_and_field_masks_are_refused() -> None:
     """One is not counted by anybody here, the other takes out what is counted by."""
-    for path, query in ((PATH.replace("Content", "Music"), {}), (PATH, {"$fields": "serverContent"})):
+    music = PATH.replace("Content", "Music")
+    for path, query in ((music, {}), (music.replace("M", "%4D"), {}), (PATH, {"$fields": "serverContent"})):
         with pytest.raises(UnreadableRequest):
             LIVE.open(Request("GET", "h", path, query), Target("google"), "", lambda _, text: len(text))
 
 
-def test_the_model_of_an_ephemeral_token_is_not_told() -> None:
+@pytest.mark.parametrize(
+    ("path", "query", "headers"),
+    [
+        (f"{PATH}Constrained", {}, {}),
+        (f"{PATH}Constrai%6Eed", {}, {}),
+        (PATH, {"access_token": "auth_tokens/1"}, {}),
+        (PATH, {}, {"authorization": "Token auth_tokens/1"}),
+    ],
+)
+def test_the_model_of_an_ephemeral_token_is_not_told(path: str, query: dict[str, str], headers: dict[str, str]) -> None:
     """Its constraints go before the setup, so it is priced as the dearest, with a whole window."""
-    call = Connection(f"{PATH}Constrained").setup(generationConfig={"maxOutputTokens": 5}).asks().call
+    connection = Connection()
+    request = Request("GET", "generativelanguage.googleapis.com", path, query, headers)
+    connection.talk = LIVE.open(request, Target("google"), "", lambda _, text: len(text))
+    call = connection.setup(generationConfig={"maxOutputTokens": 5}).asks().call
     assert (call.model, call.max_output_tokens) == ("", None)
     assert call.content.opaque
+    assert call.content.web_searches == call.unit_bound.maps_requests == DEFAULT_SERVER_TURNS
     assert PRICES.quote(call).assumed
 
 
@@ -248,10 +262,12 @@ def test_tools_may_come_later() -> None:
     assert connection.asks().call.content.web_searches == DEFAULT_SERVER_TURNS
 
 
-def test_a_window_that_is_compressed_late_is_the_models_own() -> None:
-    """What is compressed only beyond the documented window is not bounded by that."""
-    call = Connection().setup(contextWindowCompression={"triggerTokens": 900_000}, sessionResumption={"handle": "h"})
-    assert call.asks().call.content.opaque
+@pytest.mark.parametrize(("trigger", "opaque"), [(900_000, True), ("900000", True), ("100000", False), (0, False)])
+def test_a_window_that_is_compressed_late_is_the_models_own(trigger: object, opaque: bool) -> None:
+    """What is compressed only beyond the documented window is not bounded by that; an int64 may stand in quotes."""
+    compression = {"triggerTokens": trigger, "slidingWindow": {}}
+    call = Connection().setup(contextWindowCompression=compression, sessionResumption={"handle": "h"})
+    assert call.asks().call.content.opaque is opaque
 
 
 # ── turns ──
