@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     alone = [commands.add_parser(name, help=words, description=words) for name, (words, _) in speed.KINDS.items()]
     for command in (every, *alone):
         command.add_argument("--rounds", type=int, default=speed.ROUNDS, help=f"(default: {speed.ROUNDS})")
+        command.add_argument("--markdown", action="store_true", help="print the table as README has it")
         command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     for command in (over, broken):
         command.add_argument("--seed", type=int, default=1, help="of the load and the moments (default: 1)")
@@ -84,7 +85,7 @@ def main() -> int:
     elif options.command == "speed" or options.command in speed.KINDS:
         names = list(speed.KINDS) if options.command == "speed" else [options.command]
         is_short = options.command == "speed" and options.short
-        figures, text, held = speed.run(names, options.rounds, is_short=is_short)
+        figures, text, held = speed.run(names, options.rounds, is_short=is_short, is_markdown=options.markdown)
     elif options.command == "bounds":
         figures, held = bounds.measure(), True
         text = bounds.tell(figures)

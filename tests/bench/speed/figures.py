@@ -89,6 +89,13 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join([*lines, *(["", *notes] if notes else [])])
 
 
+def markdown(figures: Sequence[Figure]) -> str:
+    """Lay the figures that have a target out as README shows them."""
+    lines = ["| | measured | of rounds | target | |", "| --- | ---: | ---: | ---: | --- |"]
+    lines += [f"| {' | '.join(figure.cells())} |" for figure in figures if figure.target is not None]
+    return "\n".join(lines)
+
+
 def percentile(times: Sequence[int], share: float) -> float:
     """Give the value that so large a share of all is not above."""
     ordered = sorted(times)

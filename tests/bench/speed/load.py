@@ -80,7 +80,9 @@ class Connection:
         self.socket = _connect(load)
         self._load = load
         self._seed = seed
-        self._request = b""
+        self._request = bytearray()
+        self._number_at = 0
+        self._calls = 0
         self._buffer = bytearray()
         self._begun_ns = 0
         self._left: int | None = None
@@ -91,13 +93,16 @@ class Connection:
         """Make the request of the calls that follow."""
         paced = talk.Stream.read(stream.encode()) if stream else None
         load = self._load
-        self._request = talk.request(paced, load.prompt_bytes, model=load.model, seed=self._seed, key=load.key)
+        self._request[:] = talk.request(paced, load.prompt_bytes, model=load.model, seed=self._seed, key=load.key)
+        self._number_at = self._request.index(talk.CALL_MARK) + len(talk.CALL_MARK) - talk.CALL_DIGITS
 
     def send(self) -> None:
         """Begin a call."""
         self._buffer.clear()
         self._left = None
         self._has_event = False
+        self._calls += 1
+        self._request[self._number_at : self._number_at + talk.CALL_DIGITS] = b"%0*d" % (talk.CALL_DIGITS, self._calls)
         self._begun_ns = time.monotonic_ns()
         self.socket.setblocking(True)
         self.socket.sendall(self._request)

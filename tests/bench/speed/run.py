@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from tests.bench.speed import gate, memory, requests, start, streams, talk, workers
-from tests.bench.speed.figures import Figure, table
+from tests.bench.speed.figures import Figure, markdown, table
 
 ROUNDS = 5
 KINDS: dict[str, tuple[str, Callable[[int], list[Figure]]]] = {
@@ -49,7 +49,9 @@ def gross(figures: Sequence[Figure]) -> list[str]:
     ]
 
 
-def run(names: Sequence[str], rounds: int, *, is_short: bool = False) -> tuple[dict[str, Any], str, bool]:
+def run(
+    names: Sequence[str], rounds: int, *, is_short: bool = False, is_markdown: bool = False
+) -> tuple[dict[str, Any], str, bool]:
     """Measure; gives the figures as JSON and as text, and whether all could be measured. What misses its target is told
     only; of the short form, what is grossly above it fails."""
     signal.signal(signal.SIGTERM, _leave)  # so that what was started is ended, as after SIGINT
@@ -79,7 +81,9 @@ def run(names: Sequence[str], rounds: int, *, is_short: bool = False) -> tuple[d
         f"{machine['cores']} cores, load average {machine['load_average']:.1f} at the end, Python {machine['python']}, "
         f"mitmproxy {machine['mitmproxy']}; medians of {rounds} rounds in turn, loopback, {seconds:.0f} s"
     )
-    text = "\n".join([head, "", table(found), *(["", *failures] if failures else [])])
+    text = "\n".join(
+        [head, "", markdown(found) if is_markdown else table(found), *(["", *failures] if failures else [])]
+    )
     figures = {"machine": machine, "rounds": rounds, "figures": [figure.as_json() for figure in found]}
     return figures, text, not failures
 

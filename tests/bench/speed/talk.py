@@ -25,10 +25,18 @@ _STAMP = b'"system_fingerprint":"fp_'
 _MAX_TOKENS = 400
 _MAX_STREAM_TOKENS = 16_384
 
+CALL_DIGITS = 12
+CALL_MARK = b"call " + b"0" * CALL_DIGITS
+"""Begins each prompt; the load numbers its calls there, so that no two prompts are the same."""
+
 _WORDS = (
     "budget stream ledger about window between carry the of a in and reason answer whether function return value "
     "customer shipment parse header limit small because quarterly review table index nothing summary please describe"
 ).split()
+_SYLLABLES = "ka ro mi tel no vash qui be dor lun sti gra pho wex".split()
+_SIGNS = ('{"id":', "},", "==", "->", "(x)", "//", "[0]:")
+_PLAIN_SHARE, _RARE_SHARE, _NUMBER_SHARE = 0.6, 0.85, 0.95
+"""Of common words, of those and rare ones, of those and numbers; the rest are signs: text mixed with code and data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +61,20 @@ class Stream:
 
 
 def prose(size: int, seed: int) -> str:
-    """Make so many bytes of words."""
+    """Make so many bytes of text."""
     chance = random.Random(seed)
     words: list[str] = []
     length = 0
     while length < size:
-        word = chance.choice(_WORDS)
+        kind = chance.random()
+        if kind < _PLAIN_SHARE:
+            word = chance.choice(_WORDS)
+        elif kind < _RARE_SHARE:
+            word = "".join(chance.choices(_SYLLABLES, k=chance.randint(2, 5)))
+        elif kind < _NUMBER_SHARE:
+            word = str(chance.randrange(10**6))
+        else:
+            word = chance.choice(_SIGNS)
         words.append(word)
         length += len(word) + 1
     return " ".join(words)[:size]
@@ -70,7 +86,7 @@ def request(
     """Make a call's bytes, with the headers that OpenAI's own client sends."""
     messages = [
         {"role": "system", "content": "You are a helpful assistant. Answer in one paragraph."},
-        {"role": "user", "content": prose(prompt_bytes, seed)},
+        {"role": "user", "content": f"{CALL_MARK.decode()}: {prose(prompt_bytes, seed)}"},
     ]
     body: dict[str, object] = {"model": model, "messages": messages, "max_tokens": _MAX_TOKENS, "temperature": 0.2}
     headers = {
