@@ -112,6 +112,10 @@ def test_an_empty_ledger_gives_a_whole_report(user: User) -> None:
         (["report", "--since", "yesterday"], "--since"),
         (["proxy", "--listen", "here"], "--listen"),
         (["proxy", "--listen", "127.0.0.1:70000"], "--listen"),
+        (["proxy", "--workers", "many"], "--workers"),
+        (["proxy", "--workers", "0"], "from 1 to 64"),
+        (["proxy", "--workers", "65"], "from 1 to 64"),
+        (["proxy", "--worker"], "--workers N"),
         (["run", "--cap", "1", "--config", "x", "--", "true"], "--cap"),
         (["run", "--cap", "lots", "--", "true"], "lots"),
         (["report", "--store", "redis://127.0.0.1:1"], "it can't be reached"),
@@ -216,6 +220,12 @@ def test_dates() -> None:
 def test_addresses(text: str, address: tuple[str, int]) -> None:
     """Host and port, IPv6 in brackets; a port alone listens on loopback."""
     assert cli._address(text) == address
+
+
+def test_workers() -> None:
+    """A number, or as many as this process has cores."""
+    assert [cli._workers(text) for text in ("1", "8")] == [1, 8]
+    assert 1 <= cli._workers("auto") <= (os.cpu_count() or 1)
 
 
 def test_readmes_caps_yaml_is_right(user: User) -> None:

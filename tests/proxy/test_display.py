@@ -18,6 +18,8 @@ from llmcap_addon import config as configs
 from llmcap_addon.activity import CallLine
 from llmcap_addon.proxy.display import Display
 from llmcap_addon.proxy.service import Service, Settings
+from llmcap_addon.view.console import ConsoleState, Notice
+from llmcap_addon.view.screen import LiveConsole
 
 LINE = CallLine(
     id="1",
@@ -69,6 +71,25 @@ async def test_a_view_that_is_off_says_nothing(service: Service, caplog: pytest.
     service.activity.update(replace(LINE, state="done"))
     await display.stop()
     assert caplog.messages == []
+
+
+async def test_what_stands_beside_is_shown_once_and_where_it_listens_may_change(service: Service) -> None:
+    """Several workers tell the same; how many of them listen is looked at with each drawing."""
+    shared = Notice("the ledger is locked", "error")
+    service.bulletin.trouble(shared.text)
+    listening = iter(("1 of 2 workers", "2 workers"))
+    drawn: list[ConsoleState] = []
+    display = Display(service, lambda: (shared, Notice("of a worker")))
+
+    class Screen(LiveConsole):
+        def refresh(self, state: ConsoleState) -> None:
+            drawn.append(state)
+
+    for _ in range(2):
+        await display._draw(Screen(io.StringIO()), lambda: next(listening))
+    await display.stop()
+    assert [state.listening for state in drawn] == ["1 of 2 workers", "2 workers"]
+    assert [notice.text for notice in drawn[0].notices] == [shared.text, "of a worker"]
 
 
 class Terminal(io.StringIO):
