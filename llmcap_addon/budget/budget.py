@@ -44,6 +44,10 @@ class Budget:
         """
         return await self.store.reserve(self._own(entry), self.charges(labels, entry.started_at_ms), amount)
 
+    async def reserve_anyway(self, entry: Entry, amount: Nanousd) -> None:
+        """Set an amount (> 0) aside whatever the limits are, for what goes on and will be billed."""
+        await self.store.reserve(self._own(entry), (), amount)
+
     async def extend(
         self, entry_id: str, labels: Mapping[str, str], started_at_ms: int, amount: Nanousd, at_least: Nanousd
     ) -> Nanousd:

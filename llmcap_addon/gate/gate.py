@@ -13,13 +13,14 @@ from dataclasses import replace
 from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.ledger import Entry, Settlement
-from llmcap_addon.budget.matching import API, PLAN
 from llmcap_addon.call import Call
 from llmcap_addon.errors import PriceError, StoreError
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.admission import Admission, Granted, Policy, is_sliced
-from llmcap_addon.gate.jobs import Defer, Jobs
-from llmcap_addon.gate.live import LiveCall, Step, Void
+from llmcap_addon.gate.endings import Defer, Void
+from llmcap_addon.gate.jobs import Jobs
+from llmcap_addon.gate.live import LiveCall, Step
+from llmcap_addon.gate.plans import Plans
 from llmcap_addon.gate.runtime import Runtime
 from llmcap_addon.gate.writing import Writing
 from llmcap_addon.money import Nanousd
@@ -31,9 +32,6 @@ MANY_REQUESTS = 500
 """Requests of a batch that are bounded at once, in some 10 ms; more of them in a thread."""
 MAX_WHOLE = 1_000
 """Hosts remembered to answer in one piece; more than anyone names under `hosts:`."""
-BEYOND_PLAN_MS = 3_600_000
-"""For so long after an answer that was billed beyond its plan the next calls count as paid by the token from the start:
-plans are refilled every few hours. An answer that says otherwise ends it."""
 
 
 class Gate:
@@ -80,8 +78,7 @@ class Gate:
             on_store_trouble=self._on_store_trouble,
         )
         self._whole: set[tuple[str, str]] = set()
-        self._beyond_plan_until_ms: dict[str, int] = {}
-        """Host → until when its plan is taken to be used up; only hosts whose answers say so."""
+        self._plans = Plans(budget, runtime, lambda: self.policy)
 
     # ── admission ──
 
@@ -90,8 +87,7 @@ class Gate:
 
         `is_gone` tells, while the call waits, that its client has left.
         """
-        if call.billing == PLAN and self._beyond_plan_until_ms.get(call.host, 0) > self._runtime.now_ms():
-            call = replace(call, billing=API)
+        call = self._plans.paid_as_told(call)
         entry = self._entry(call)
         try:
             outcome = await self._admit(call, entry, is_gone)
@@ -259,7 +255,7 @@ class Gate:
 
     async def _cut_words(self, live: LiveCall, reading: Reading) -> Callable[[], Refusal]:
         """Make what tells a stream why it is cut; telling it trips the cap when nobody else's call gives any back."""
-        charges = self.budget.charges(live.call.labels(), live.entry.started_at_ms)
+        charges = self.budget.charges(live.labels(), live.entry.started_at_ms)
         balances = await self.budget.standing(charges)
         if not balances:  # the caps that limited it were removed while it ran
             return lambda: messages.failure("internal", "stream cut, its reservation could not be extended")
@@ -312,8 +308,21 @@ class Gate:
 
     def note_billing(self, call: Call, told: str) -> None:
         """Note, from an answer's head, how a plan's calls are paid: the next ones are counted so from the start."""
-        if told:
-            self._beyond_plan_until_ms[call.host] = self._runtime.now_ms() + BEYOND_PLAN_MS if told == API else 0
+        self._plans.note(call, told)
+
+    async def cover(self, live: LiveCall) -> Refusal | None:
+        """Set aside what a plan's running call may cost that is paid by the token; why it is to be cut, where it is.
+
+        Never raises: its cost is posted at its end in any case.
+        """
+        try:
+            return await self._plans.cover(live)
+        except StoreError as error:
+            self._on_store_trouble(str(error))
+        except ValueError as error:  # its row has ended meanwhile
+            if not live.ended:
+                self._on_trouble(f"internal error: {error!r}")
+        return None
 
     def _tell(self, line: CallLine) -> None:
         """Show a call; what fails in showing it is no reason to forget what it holds."""

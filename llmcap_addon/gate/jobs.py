@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.budget import Budget
@@ -34,14 +33,6 @@ MANY_SHARES = 500
 """Requests of a batch that are priced at once, in some 10 ms; more of them in a thread."""
 MAX_UNREMEMBERED = 10_000
 """Notes kept for a store that fails; past it the oldest is lost, and its job is posted in full in the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Defer:
-    """The answer was not the bill: the reservation stays until a later one tells it."""
-
-    job: str
-    status: int
 
 
 class Jobs:

@@ -8,20 +8,19 @@ Calls whose output the stream does not show (not streamed, hidden reasoning) wer
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from enum import Enum
 from functools import partial
-from typing import Literal
 
 from llmcap_addon.activity import CallLine, CallState
 from llmcap_addon.budget.budget import Budget
-from llmcap_addon.budget.ledger import Settlement
-from llmcap_addon.budget.matching import API, PLAN
+from llmcap_addon.budget.ledger import Entry, Settlement
+from llmcap_addon.budget.matching import API, BILLING, PLAN
 from llmcap_addon.call import Call
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.admission import Granted
-from llmcap_addon.gate.jobs import Defer
+from llmcap_addon.gate.endings import WHY_ESTIMATED, Defer, Ending, Void
 from llmcap_addon.gate.pace import CLOUDS, Pace, hidden_tokens
 from llmcap_addon.gate.running import RunningCost
 from llmcap_addon.gate.runtime import Runtime
@@ -42,20 +41,6 @@ class Step(Enum):
     PASS = "pass"  # noqa: S105  no password, a word
     HOLD = "hold"
     CUT = "cut"
-
-
-type Ending = Literal["complete", "never_sent", "client_gone", "upstream_gone", "cut", "shutdown"]
-"""How a call ended: the response arrived whole; the request never left; the client or the provider went away in
-the middle; we cut it; or the proxy stops."""
-
-
-@dataclass(frozen=True, slots=True)
-class Void:
-    """Nothing was billed: release all."""
-
-    settled_at_ms: int
-    status: int
-    note: str
 
 
 class LiveCall:
@@ -91,6 +76,8 @@ class LiveCall:
         """Why it was cut; None while it was not."""
         self.billing_told = ""
         """How the response says that it is paid; empty while it does not say."""
+        self.twin: Entry | None = None
+        """Its row under the caps of what is paid by the token, once its plan turned out to be used up."""
         self._budget = budget
         self._pricing = pricing
         self._running = RunningCost(call, granted, pricing)
@@ -164,10 +151,7 @@ class LiveCall:
         at_least = max(1, self._running.amount(reading, ahead) - self.reserved)
         wanted = self._running.amount(reading, self._running.within_limit(ahead, self._pace.slice)) - self.reserved
         amount = max(at_least, wanted)
-        granted = await self._budget.extend(
-            self.entry.id, self.call.labels(), self.entry.started_at_ms, amount, at_least
-        )
-        self.reserved += granted
+        granted = await self._more(amount, at_least)
         self._refused_at_s = self._runtime.monotonic_s() if granted < amount else None
         self._cut_words = None
         if self.ended or self.refusal is not None:
@@ -182,6 +166,15 @@ class LiveCall:
         self._wants = True
         return Step.PASS if self._running.amount(reading, tokens) <= self.reserved else Step.HOLD
 
+    async def _more(self, amount: Nanousd, at_least: Nanousd) -> Nanousd:
+        started_at_ms = self.entry.started_at_ms
+        granted = await self._budget.extend(self.entry.id, self.call.labels(), started_at_ms, amount, at_least)
+        if granted and self.twin is not None:
+            least = min(granted, at_least)
+            granted = await self._budget.extend(self.twin.id, self.labels(), started_at_ms, granted, least)
+        self.reserved += granted
+        return granted
+
     async def widen(self, call: Call) -> Nanousd:
         """Set as much more aside as the call may cost now that it has grown; 0, or what it may cost if there is not so
         much.
@@ -194,11 +187,7 @@ class LiveCall:
             most = quote.amount(quote.output_tokens)
             lacking = most - self.reserved if self.backed else 0
             if lacking > 0:
-                granted = await self._budget.extend(
-                    self.entry.id, self.call.labels(), self.entry.started_at_ms, lacking, lacking
-                )
-                self.reserved += granted
-                lacking -= granted
+                lacking -= await self._more(lacking, lacking)
             if lacking <= 0 or self.ended:
                 self.call, self.quote, self.output_limit = call, quote, quote.output_tokens
                 whole = Granted(self.entry, quote, self.reserved, self.output_limit, sliced=False)
@@ -256,6 +245,14 @@ class LiveCall:
         """True when a plan's call turned out to be paid by the token, for the plan is used up."""
         return self.entry.billing == PLAN and self.billing_told == API
 
+    def paid_entry(self) -> Entry:
+        """Give the row of its own in which a plan's call is paid by the token."""
+        return replace(self.entry, id=f"{self.entry.id}-paid", billing=API)
+
+    def labels(self) -> Mapping[str, str]:
+        """What caps match on, as far as it is known how it is paid."""
+        return {**self.call.labels(), BILLING: API} if self.is_beyond_plan else self.call.labels()
+
     async def _void(self, status: int, note: str) -> CallLine:
         await self._on_end(self, Void(self._runtime.now_ms(), status, note))
         return self._last_line("done", Usage(), 0, self.entry.marks | {"failed"})
@@ -305,7 +302,7 @@ class LiveCall:
                 tokens = self._running.within_limit(self._running.tokens(reading), further)
                 cost = min(cost, max(self.reserved, self._running.amount(reading, tokens)))
             assumed = self.quote.assumed
-            note = note or reading.unreadable or _WHY_ESTIMATED[ending]
+            note = note or reading.unreadable or WHY_ESTIMATED[ending]
         if assumed:
             marks.add("assumed")
         return Settlement(
@@ -385,12 +382,3 @@ class LiveCall:
 
 SHOW_EVERY_S = 0.1
 """A person reads no faster."""
-
-_WHY_ESTIMATED: dict[Ending, str] = {
-    "complete": "the provider reported no usage",
-    "client_gone": "the client went away before the provider reported usage",
-    "upstream_gone": "the provider went away before it reported usage",
-    "cut": "cut before the provider reported usage",
-    "shutdown": "the proxy stopped before the provider reported usage",
-    "never_sent": "",
-}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 
 from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.ledger import Entry, Settlement
-from llmcap_addon.budget.matching import API, BILLING
 from llmcap_addon.errors import StoreError
-from llmcap_addon.gate.jobs import KEPT_MS, Defer, Jobs
-from llmcap_addon.gate.live import LiveCall, Void
+from llmcap_addon.gate.endings import Defer, Void
+from llmcap_addon.gate.jobs import KEPT_MS, Jobs
+from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.gate.runtime import Runtime
 from llmcap_addon.usage import Usage
 from llmcap_addon.wire.dialect import Refusal
@@ -76,8 +75,7 @@ class Writing:
             return
         if live.is_beyond_plan and isinstance(ended, Settlement):
             # Paid by the token after all: it counts for every cap, in a row of its own. Both may be tried again.
-            paid = replace(live.entry, id=f"{live.entry.id}-paid", billing=API)
-            await self._budget.post_unreserved(paid, {**live.call.labels(), BILLING: API}, ended)
+            await self._budget.post_unreserved(live.paid_entry(), live.labels(), ended)
             ended = Void(ended.settled_at_ms, ended.status, "paid by the token, its plan is used up: see its other row")
         if not live.backed:
             if isinstance(ended, Void):

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmcap_addon.activity import CallLine
-from llmcap_addon.gate.live import Ending, LiveCall
+from llmcap_addon.gate.endings import Ending
+from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.proxy.valve import Valve
 from llmcap_addon.usage import Reading
 

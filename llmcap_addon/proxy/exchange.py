@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine, Iterable
 
 from llmcap_addon.activity import CallLine
 from llmcap_addon.gate import messages
+from llmcap_addon.gate.endings import Ending
 from llmcap_addon.gate.gate import Gate
-from llmcap_addon.gate.live import Ending, LiveCall
+from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.proxy.valve import Valve
 from llmcap_addon.usage import Reading
 from llmcap_addon.wire.dialect import Dialect, Meter, Refusal, ResponseHead
@@ -46,6 +47,7 @@ class Exchange:
         self._body = body
         self._valve = Valve(gate=gate, live=live, spawn=spawn, nudge=nudge, on_cut=self._end_with)
         self._on_trouble = on_trouble
+        self._spawn = spawn
         self._meter: Meter | None = None
         self._decoder: Decoder | None = None
         self._decodes_for_client = False
@@ -72,6 +74,10 @@ class Exchange:
         )
         told = self._meter.reading.billing = billing_told(call.host, head.headers)
         self._gate.note_billing(call, told)
+        if told and status < 300:
+            self.live.billing_told = told
+            if self.live.is_beyond_plan:
+                self._spawn(self._cover())
         if call.streamed and status < 300 and isinstance(self._meter, BodyMeter):
             self._gate.note_whole(call)
         try:
@@ -185,6 +191,11 @@ class Exchange:
         self._meter.reading.unreadable = str(error)
         if self._decodes_for_client:
             self.live.refuse(messages.failure("unreadable", f"stream cut, it can't be decoded: {error}"))
+
+    async def _cover(self) -> None:
+        refusal = await self._gate.cover(self.live)
+        if refusal is not None:
+            self._valve.cut_now(refusal)
 
     def _end_with(self, refusal: Refusal) -> None:
         self._tail = b""

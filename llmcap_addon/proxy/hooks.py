@@ -19,7 +19,8 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 
 from llmcap_addon.errors import LLMCapError, UnreadableRequest
 from llmcap_addon.gate import messages
-from llmcap_addon.gate.live import Ending, LiveCall
+from llmcap_addon.gate.endings import Ending
+from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.proxy import cutting, cutting_sockets, refusing, translate
 from llmcap_addon.proxy.display import Display
 from llmcap_addon.proxy.exchange import Exchange, read_on

@@ -13,7 +13,7 @@ from llmcap_addon.activity import CallLine
 from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.gate import messages
-from llmcap_addon.gate.live import Ending
+from llmcap_addon.gate.endings import Ending
 from llmcap_addon.proxy import cutting, cutting_sockets, translate
 from llmcap_addon.proxy.service import Service
 from llmcap_addon.proxy.sockets import REFUSED_STATUS, Socket

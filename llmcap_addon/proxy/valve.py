@@ -91,6 +91,12 @@ class Valve:
         self._live.refuse(refusal)
         self._on_cut(refusal)
 
+    def cut_now(self, refusal: Refusal) -> None:
+        """Let nothing more through, outside of `let_through`, unless the answer has ended."""
+        if not self._live.ended and not self.is_over:
+            self.cut(refusal)
+            self._nudge()
+
     def _hold(self, piece: bytes) -> None:
         if piece:
             self._held.append(piece)
@@ -100,9 +106,7 @@ class Valve:
         while not self.is_cut and not self.is_over:
             step = await self._gate.extend(self._live, reading)
             if step is Step.CUT:
-                if not self._live.ended and not self.is_over:
-                    self.cut(self._live.refusal or messages.failure("internal", "stream cut"))
-                    self._nudge()
+                self.cut_now(self._live.refusal or messages.failure("internal", "stream cut"))
                 return
             if step is Step.PASS:
                 self._holding = False

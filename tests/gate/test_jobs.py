@@ -18,8 +18,8 @@ from llmcap_addon.budget.stores import open_store
 from llmcap_addon.call import Alternative, Call, Content, Media
 from llmcap_addon.errors import StoreError, UnreadableRequest
 from llmcap_addon.gate.admission import Policy
+from llmcap_addon.gate.endings import Ending
 from llmcap_addon.gate.jobs import KEPT_MS
-from llmcap_addon.gate.live import Ending
 from llmcap_addon.gate.notes import Note, Stored, Traits, read_note, read_stored, traits_of
 from llmcap_addon.money import nanousd
 from llmcap_addon.report import make_report

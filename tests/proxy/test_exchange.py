@@ -14,7 +14,7 @@ import pytest
 
 from llmcap_addon.budget.caps import Cap
 from llmcap_addon.call import Call
-from llmcap_addon.gate.live import Ending
+from llmcap_addon.gate.endings import Ending
 from llmcap_addon.money import nanousd
 from llmcap_addon.proxy.valve import MAX_HELD_BYTES
 from llmcap_addon.wire.dialect import CountTokens, Dialect, Meter, Refusal, ResponseHead
@@ -446,3 +446,38 @@ async def test_an_answer_in_one_piece_is_remembered(drive: Drive) -> None:
     assert (await driven.house.admitted(LONG)).sliced
     driven.begin("application/json")
     assert not (await driven.house.admitted(LONG)).sliced
+
+
+CLAUDE_PLAN = replace(LONG, host="api.anthropic.com", billing="plan")
+OVERAGE = {"anthropic-ratelimit-unified-overage-in-use": "true"}
+
+
+async def test_a_plans_stream_that_is_paid_by_the_token_counts_at_once(drive: Drive) -> None:
+    """The answer's head says that the plan is used up: what may be billed is set aside before anything is."""
+    driven = await drive(CLAUDE_PLAN)
+    driven.exchange.begin(ResponseHead(200, "text/event-stream", OVERAGE))
+    await driven.extend()
+    assert await driven.house.standing() == (0, driven.live.reserved)
+    assert driven.feed(tokens(3)) == tokens(3)
+    driven.feed(usage(10, 5) + DONE + b"")
+    await driven.exchange.finish("complete")
+    assert await driven.house.standing() == (price(10, 5), 0)
+
+
+async def test_a_plans_stream_is_cut_when_no_cap_has_room_for_it(drive: Drive) -> None:
+    """It was let out because it would cost nothing."""
+    driven = await drive(CLAUDE_PLAN, "0.000001")
+    driven.exchange.begin(ResponseHead(200, "text/event-stream", OVERAGE))
+    await driven.extend()
+    assert driven.nudges == 1
+    assert "LLMCap: stream cut" in error_of(driven.exchange.take_tail())
+    assert driven.feed(tokens(3)) == b""
+
+
+async def test_an_error_beyond_the_plan_sets_nothing_aside(drive: Drive) -> None:
+    """Nothing is billed for it."""
+    driven = await drive(CLAUDE_PLAN)
+    driven.exchange.begin(ResponseHead(529, "application/json", OVERAGE))
+    assert driven.tasks == []
+    await driven.exchange.finish("complete")
+    assert await driven.house.standing() == (0, 0)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmcap_addon.call import Call
+from llmcap_addon.gate.endings import Ending
 from llmcap_addon.gate.gate import Gate
-from llmcap_addon.gate.live import Ending, LiveCall
+from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.gate.pace import RATE_FLOOR_S, YOUNG_TOKENS
 from llmcap_addon.money import ceil_div
 from llmcap_addon.proxy.exchange import Exchange
