@@ -191,11 +191,11 @@ METERED = (
     Endpoint("anthropic", "/messages/batches", ANTHROPIC_BATCHES, "anthropic.types.messages.MessageBatch"),
     Endpoint(
         "google",
-        "(?:.*/)?models/[^/:]+:batchGenerateContent",
+        "(?:.*/)?models/[^/:]+:(?:batchGenerateContent|asyncBatchEmbedContent)",
         GOOGLE_BATCHES,
         "google.genai.types.BatchJob",
         only=("google",),
-        shown="models/MODEL:batchGenerateContent",
+        shown="models/MODEL:batchGenerateContent, :asyncBatchEmbedContent",
     ),
 )
 
@@ -257,6 +257,10 @@ WATCHED = (
     Endpoint("bedrock", "/responses/[^/]+", BACKGROUND, "openai.types.responses.Response", methods=("GET",)),
     Endpoint("bedrock", "/responses/[^/]+/cancel", BACKGROUND, "openai.types.responses.Response"),
     Endpoint("openai", "/files", OPENAI_BATCH_JOBS, "openai.types.FileObject", only=_WITH_BATCHES),
+    Endpoint(
+        "openai", "/uploads/[^/]+/complete", OPENAI_BATCH_JOBS, "openai.types.Upload", only=_WITH_BATCHES,
+        shown="/uploads/ID/complete",
+    ),
     Endpoint(
         "openai", "/batches(?:/[^/]+)?", OPENAI_BATCH_JOBS, "openai.types.Batch", only=_WITH_BATCHES,
         shown="/batches, /batches/ID", methods=("GET",),

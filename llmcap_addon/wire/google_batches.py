@@ -1,4 +1,4 @@
-"""Google's batches: `models/MODEL:batchGenerateContent` with the requests in it, and what tells their bill.
+"""Google's batches: `models/MODEL:batchGenerateContent` and `:asyncBatchEmbedContent`, and what tells their bill.
 
 Shapes as in the SDK's `batches` (`_CreateBatchJobParameters_to_mldev`, `_BatchJob_from_mldev`): an operation whose
 `metadata` is the batch, with the answers in `metadata.output` once it has ended. Half the price of a request by itself
@@ -14,29 +14,34 @@ from collections.abc import Iterator
 
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call, Content
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Reading
+from llmcap_addon.usage import Reading, Usage
 from llmcap_addon.wire.batches import NOTHING_BILLED, BatchBill, JobMeter, ObjectWatch, batch_call, id_of
-from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Response, ResponseHead, Target
+from llmcap_addon.wire.dialect import CountTokens, Dialect, Meter, Refusal, Request, Response, ResponseHead, Target
 from llmcap_addon.wire.google import GENERATE
+from llmcap_addon.wire.google_embeddings import EMBEDDINGS
 from llmcap_addon.wire.google_meter import ResponseBodyMeter
 from llmcap_addon.wire.google_request import items, member, model_and_method, named, refuse_field_masks
 from llmcap_addon.wire.jobs import Outcome, Watch
 from llmcap_addon.wire.meters import FailedMeter
-from llmcap_addon.wire.text import JsonObject, load_json, mapping
+from llmcap_addon.wire.text import MAX_COUNT, JsonObject, load_json, mapping
 
-_METHOD = "batchGenerateContent"
+_METHODS: dict[str, tuple[str, Dialect]] = {
+    "batchGenerateContent": ("generateContent", GENERATE),
+    "asyncBatchEmbedContent": ("embedContent", EMBEDDINGS),
+}
+"""What a batch is called → what each of its requests is, and who reads it."""
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"})
 """`BATCH_STATE_…` (the SDK's `_transformers.t_job_state`)."""
 
 
 class GoogleBatches:
-    """`POST …/models/MODEL:batchGenerateContent`."""
+    """`POST …/models/MODEL:batchGenerateContent`, `:asyncBatchEmbedContent`."""
 
     name = "google.batches"
 
     def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest."""
-        model, _ = model_and_method(request.path, (_METHOD,))
+        model, method = model_and_method(request.path, tuple(_METHODS))
         refuse_field_masks(request)
         config = member(member(named(load_json(request.body)), "batch"), "inputConfig")
         if config.get("fileName"):
@@ -44,15 +49,14 @@ class GoogleBatches:
                 "what the requests of an uploaded file may cost is not known, for it is uploaded in pieces; give them "
                 "in the batch itself, under inputConfig.requests"
             )
-        path = request.path[: -len(_METHOD)] + "generateContent"
         calls = (
-            self._call(member({"one": one}, "one"), number, model, path, request, target, client)
+            self._call(member({"one": one}, "one"), number, model, method, request, target, client)
             for number, one in enumerate(items(member(config, "requests"), "requests"))
         )
         return batch_call(self.name, request, target, client, calls)
 
     def _call(
-        self, one: JsonObject, number: int, model: str, path: str, request: Request, target: Target, client: str
+        self, one: JsonObject, number: int, model: str, method: str, request: Request, target: Target, client: str
     ) -> Call:
         try:
             body = one.get("request")
@@ -60,8 +64,11 @@ class GoogleBatches:
                 raise UnreadableRequest("it holds no `request`")
             if body.get("model") not in (None, "", model, f"models/{model}"):
                 raise UnreadableRequest("it names another model than the batch")
-            inner = Request("POST", request.host, path, {}, request.headers, json.dumps(body).encode())
-            return GENERATE.parse(inner, target, client)
+            inner_method, dialect = _METHODS[method]
+            path = f"/v1beta/models/{model}:{inner_method}"
+            return dialect.parse(
+                Request("POST", request.host, path, {}, request.headers, json.dumps(body).encode()), target, client
+            )
         except UnreadableRequest as error:
             raise UnreadableRequest(f"requests[{number}]: {error}") from error
 
@@ -143,6 +150,8 @@ def _reading(answer: JsonObject, provider: str) -> Reading:
     response = answer.get("response")
     if not isinstance(response, dict):
         return Reading(failed=True, final=True) if answer.get("error") else Reading(unreadable="an answer is missing")
+    if "embedding" in response:  # `SingleEmbedContentResponse`
+        return _embedded(response)
     model = response.get("modelVersion")
     call = Call(
         dialect=GENERATE.name,
@@ -156,3 +165,15 @@ def _reading(answer: JsonObject, provider: str) -> Reading:
     meter.feed(json.dumps(response).encode())
     meter.end()
     return meter.reading
+
+
+def _embedded(response: JsonObject) -> Reading:
+    """Read one embedding, which need not say what it was made from; an int64 is a string in proto JSON."""
+    said = response.get("tokenCount")
+    count = int(said) if isinstance(said, str) and said.isdecimal() and len(said) < _MAX_DIGITS else said
+    if type(count) is not int or not 0 <= count <= MAX_COUNT:
+        return Reading(unreadable="an embedding does not tell its tokens")
+    return Reading(usage=Usage(input_tokens=count), final=True)
+
+
+_MAX_DIGITS = 20

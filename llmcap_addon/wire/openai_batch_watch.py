@@ -36,7 +36,8 @@ _BILLS_MORE = re.compile("^ft:|audio|realtime|search|transcribe|tts|image")
 
 
 class OpenAIBatchJobs:
-    """`POST …/files`, `GET …/files/ID/content`, `GET …/batches`, `GET …/batches/ID`, `POST …/batches/ID/cancel`."""
+    """`POST …/files`, `POST …/uploads/ID/complete`, `GET …/files/ID/content`, `GET …/batches`, `GET …/batches/ID`,
+    `POST …/batches/ID/cancel`."""
 
     name = "openai.batch_jobs"
 
@@ -45,8 +46,11 @@ class OpenAIBatchJobs:
         found = _FILE.fullmatch(request.path)
         if found:
             return results_watch(unquote(found[1], errors="replace"), target.provider)
-        if request.path.rstrip("/").endswith("/files"):
+        path = request.path.rstrip("/")
+        if path.endswith("/files"):
             return UploadWatch(request, target, client)
+        if path.endswith("/complete"):
+            return PartsWatch()
         return ObjectWatch(lambda value: _batches(value, target.provider))
 
 
@@ -56,7 +60,34 @@ OPENAI_BATCH_JOBS = OpenAIBatchJobs()
 # ── the upload ──
 
 
-class UploadWatch(Watching):
+class StoringWatch(Watching):
+    """Watches what is answered with the id of a stored file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = bytearray()
+
+    def on_data(self, data: bytes) -> None:
+        """Keep the answer, which is short."""
+        if len(self._kept) + len(data) <= ObjectWatch.MAX_BYTES:
+            self._kept += data
+
+    def outcomes(self) -> Iterable[Outcome]:
+        """Read the file's id, of an `Upload` that of its file."""
+        value = parse_object(bytes(self._kept))
+        self.stored = id_of(mapping(value["file"]) if "file" in value else value, "id")
+        return ()
+
+
+class PartsWatch(StoringWatch):
+    """Watches the end of an upload in parts (`resources/uploads`), which nobody has seen together."""
+
+    def stored_calls(self) -> Iterator[Call]:
+        """Say that the file can't be bounded."""
+        raise UnreadableRequest("it was uploaded in parts (/uploads); upload it in one piece (/files)")
+
+
+class UploadWatch(StoringWatch):
     """Watches the upload of a file; one for a batch holds a request in each line."""
 
     def __init__(self, request: Request, target: Target, client: str) -> None:
@@ -64,7 +95,6 @@ class UploadWatch(Watching):
         self._request: Request | None = request
         self._target = target
         self._client = client
-        self._kept = bytearray()
 
     def stored_calls(self) -> Iterator[Call]:
         """Give the requests of a file for a batch; raises UnreadableRequest."""
@@ -89,16 +119,6 @@ class UploadWatch(Watching):
             return request_call(string(value, "url"), body, host, self._target, self._client)
         except UnreadableRequest as error:
             raise UnreadableRequest(f"line {number + 1} of the file: {error}") from error
-
-    def on_data(self, data: bytes) -> None:
-        """Keep the answer, which is short."""
-        if len(self._kept) + len(data) <= ObjectWatch.MAX_BYTES:
-            self._kept += data
-
-    def outcomes(self) -> Iterable[Outcome]:
-        """Read the file's id."""
-        self.stored = id_of(parse_object(bytes(self._kept)), "id")
-        return ()
 
 
 # ── the batch ──

@@ -25,7 +25,7 @@ UNMETERED = (
     f"https://{ANTHROPIC_HOST}/v1/sessions",
     f"https://{ANTHROPIC_HOST}/v1/complete",
     f"https://{GOOGLE_HOST}/v1beta/models/imagen-4:predict",
-    f"https://{GOOGLE_HOST}/v1beta/models/gemini-2.5-flash:asyncBatchEmbedContent",
+    f"https://{GOOGLE_HOST}/v1beta/models/gemini-2.5-flash:generateAnswer",
 )
 
 SIDE_WAYS = (

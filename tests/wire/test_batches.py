@@ -123,6 +123,18 @@ def test_other_uploads_are_no_business_of_ours() -> None:
     assert upload(b"anything", purpose="assistants") == []
 
 
+def test_a_file_uploaded_in_parts_is_known_but_not_bounded() -> None:
+    """So that a batch of it is refused with that reason."""
+    made = request("api.openai.com", "/v1/uploads/upload_1/complete", {"part_ids": ["a", "b"]})
+    watch = OPENAI_BATCH_JOBS.watch(made, Target("openai"), "")
+    with pytest.raises(UnreadableRequest, match="uploaded in parts"):
+        watch.stored_calls()
+    watch.begin(ResponseHead(200))
+    watch.feed(b'{"id": "upload_1", "object": "upload", "status": "completed", "file": {"id": "file-1"}}')
+    assert watch.end() == ()
+    assert watch.stored == "file-1"
+
+
 def test_the_number_of_requests_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of requests, and of answers."""
     monkeypatch.setattr(batches, "MAX_REQUESTS", 2)
