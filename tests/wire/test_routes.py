@@ -449,7 +449,7 @@ def test_other_methods_are_unmetered_or_free_but_never_metered() -> None:
         ("api.x.ai/v1/realtime", "openai.chat"),
         ("api.openai.com/v1/realtime/translations", "openai.chat"),
         (
-            "generativelanguage.googleapis.com/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+            "generativelanguage.googleapis.com/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiSurprise",
             "google.generate",
         ),
     ],
