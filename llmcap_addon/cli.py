@@ -144,7 +144,8 @@ def proxy(
 
     ca_dir = ca_dir or cli_run.ca_folder()
     if worker:
-        from llmcap_addon.proxy.seat import read_seat, serve_seat
+        from llmcap_addon.proxy.seat import read_seat
+        from llmcap_addon.proxy.worker import serve_seat
 
         sys.exit(serve_seat(read_seat(), ca_dir, config))
     host, port = _address(listen)

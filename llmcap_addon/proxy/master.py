@@ -1,7 +1,7 @@
 """Our own lean proxy: mitmproxy's Master with the few addons that proxying takes, and LLMCap.
 
 Most of what mitmdump costs per request is that every hook walks some 36 addons, twice. `serve` runs it in the
-foreground, `RunningProxy` in a thread, for `llmcap run` and the demo; `seat` is one of several workers.
+foreground, `RunningProxy` in a thread, for `llmcap run` and the demo; `worker` is one of several.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ processes. What makes that simple is that the ledger decides about money, one tr
 processes: a worker is the lean proxy as it ever was, and no cap rests on what workers know of each other.
 
 The supervisor opens the port (`port`: one socket that all accept from), hands each worker the run's id and the ledger's
-URL (`seat`), and touches no traffic. Workers are started by the command that started the supervisor, not forked: no
-half of a running event loop, of SQLite's locks or of threads is inherited. What workers know of calls, notices and
-unmetered paths comes through a pipe each (`link`) and is put together (`whole`) for the one console and the one
-summary; balances are read from the ledger. What they log comes through another (`relay`).
+URL (`seat`), and touches no traffic; `worker` is what each runs. Workers are started by the command that started the
+supervisor, not forked: no half of a running event loop, of SQLite's locks or of threads is inherited. What workers know
+of calls, notices and unmetered paths comes through a pipe each (`link`) and is put together (`whole`) for the one
+console and the one summary; balances are read from the ledger. What they log comes through another (`relay`).
 
 - Start: the first worker alone while there is no certificate authority, since each would make one; else all at once.
   Who can't start says why, once, and all end. `ready` is called when all take connections.
