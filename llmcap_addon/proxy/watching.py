@@ -39,9 +39,8 @@ class Watched:
         self._on_trouble = on_trouble
         self._decoder: Decoder | None = None
         self._outcomes: tuple[Outcome, ...] = ()
-        self._is_ending = False
-        self.ended = asyncio.Event()
-        """Set once what the answer told stands in the ledger, or is known to tell nothing."""
+        self.has_ended = False
+        """True once its answer has ended cleanly."""
 
     def begin(self, head: ResponseHead) -> None:
         """Take the answer's head."""
@@ -63,7 +62,7 @@ class Watched:
         return [data] if data else []
 
     async def finish(self) -> None:
-        """Write down what the answer told; it ended cleanly. Never raises."""
+        """Write down what the answer told; it ended cleanly. Never raises, and doing it twice changes nothing."""
         try:
             self._end()
             for outcome in self._outcomes:
@@ -71,20 +70,13 @@ class Watched:
             await self._gate.jobs.write_notes()
         except Exception as error:
             self._fail(error)
-        finally:
-            self.ended.set()
-
-    @property
-    def is_ending(self) -> bool:
-        """True once its answer has ended cleanly."""
-        return self._is_ending
 
     def _end(self) -> None:
         """Read the last of it. Runs before the client can ask for more, so that nothing it asks for finds us late."""
         decoding, self._decoder = self._decoder, None
         if decoding is None:
             return
-        self._is_ending = True
+        self.has_ended = True
         self._watch.feed(decoding.end())
         self._outcomes = self._watch.end()
         if self._stored is not None and self._watch.stored:
@@ -109,11 +101,12 @@ class Watching:
         """
         try:
             raw = flow.request.raw_content or b""
-            encoding = request.headers.get("content-encoding", "")
-            request = await asyncio.to_thread(translate.decoded, request, raw, encoding, route)
+            if raw:
+                encoding = request.headers.get("content-encoding", "")
+                request = await asyncio.to_thread(translate.decoded, request, raw, encoding, route)
             target = Target(route.provider, route.model, route.models, route.zone)
             watch = JOBS[route.dialect_name].watch(request, target, client)
-            stored = await service.gate.jobs.bound_of(watch.stored_calls)
+            stored = await service.gate.jobs.bound_of(watch.stored_calls) if raw else None
             self._flows[flow] = Watched(service.gate, route.host, watch, stored, service.bulletin.trouble)
         except Exception as error:
             service.bulletin.trouble(f"a request to {route.host} could not be watched: {type(error).__name__}: {error}")
@@ -143,7 +136,7 @@ class Watching:
         self._flows.pop(flow, None)
 
     async def finish_all(self) -> None:
-        """Wait until the ledger has what the answers that have ended tell."""
+        """Write down what the answers tell that have ended."""
         for watched in list(self._flows.values()):
-            if watched.is_ending:
-                await watched.ended.wait()
+            if watched.has_ended:
+                await watched.finish()

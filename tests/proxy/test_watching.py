@@ -52,10 +52,16 @@ def head_of(status: int = 200, encoding: str = "") -> http.Response:
 
 
 async def look(
-    proxy: Proxy, *chunks: bytes, head: http.Response | None = None, path: str = LOOK, method: str = "GET"
+    proxy: Proxy,
+    *chunks: bytes,
+    head: http.Response | None = None,
+    path: str = LOOK,
+    method: str = "GET",
+    sent: bytes = b"",
+    encoding: str = "",
 ) -> Driver:
     driver = proxy.driver()
-    await driver.request(b"", path, method)
+    await driver.request(sent, path, method, {"content-encoding": encoding} if encoding else {})
     await driver.respond(head or http.Response.make(200, b"", JSON), *chunks)
     return driver
 
@@ -164,7 +170,8 @@ class Breaking:
             raise ZeroDivisionError(what)
 
     def watch(self, request: Request, target: Target, client: str) -> Watch:
-        assert (request.host, target.provider, client != "") == ("api.openai.com", "openai", True)
+        assert (request.host, target.provider, request.body) == ("api.openai.com", "openai", b"{}")
+        assert client
         self._do("watch")
         return self
 
@@ -195,7 +202,7 @@ async def test_a_failure_of_ours_disturbs_no_answer(proxy: Proxy, monkeypatch: p
     """The client has its answer, the user is told, the job stays reserved."""
     pending = await begin(proxy)
     install(monkeypatch, where)
-    driver = await look(proxy, COMPLETED[:10], COMPLETED[10:])
+    driver = await look(proxy, COMPLETED[:10], COMPLETED[10:], sent=b"{}")
     assert driver.shown() == COMPLETED
     assert await proxy.pending() == pending
     [trouble] = troubles(proxy)
@@ -205,9 +212,33 @@ async def test_a_failure_of_ours_disturbs_no_answer(proxy: Proxy, monkeypatch: p
 async def test_an_uploads_requests_are_bounded_before_it_leaves(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as the client has the answer it may ask for them to be run."""
     install(monkeypatch, "")
-    await look(proxy, COMPLETED)
+    await look(proxy, COMPLETED, sent=gzip.compress(b"{}"), encoding="gzip")
     assert proxy.hooks.service is not None
     gate = proxy.hooks.service.gate
     found = await gate.budget.recall("file|api.openai.com|file-1", 0)
     assert found is not None
     assert json.loads(found)["bound"] == gate.pricing.quote(GPT_4O, "counted").amount(1_000)
+
+
+async def test_what_an_answer_told_is_settled_at_the_end_of_the_proxy(proxy: Proxy) -> None:
+    """The answer had ended; its hook, which settles, did not come to run any more."""
+    await begin(proxy)
+    driver = proxy.driver()
+    await driver.request(b"", LOOK, "GET")
+    await driver.respond(http.Response.make(200, b"", JSON), COMPLETED, ends=False)
+    assert driver.flow.response is not None
+    stream = driver.flow.response.stream
+    assert callable(stream)
+    stream(b"")
+    assert await proxy.pending() > 0
+    await proxy.hooks._watching.finish_all()
+    assert await proxy.pending() == 0
+    assert (await proxy.rows())[0].cost == COST
+
+
+async def test_an_upload_that_is_not_encoded_as_it_says_passes(proxy: Proxy) -> None:
+    """The provider will refuse it; we only say that we could not read it."""
+    driver = await look(proxy, b"{}", sent=b"{}", encoding="gzip", path="/v1/files", method="POST")
+    assert driver.to_server()
+    assert driver.shown() == b"{}"
+    assert "could not be watched" in troubles(proxy)[0]
