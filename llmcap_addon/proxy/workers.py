@@ -14,7 +14,8 @@ console and the one summary; balances are read from the ledger. What they log co
   Who can't start says why, once, and all end. `ready` is called when all take connections.
 - A worker that dies is restarted (`restarts`); one that dies again and again ends all, with the reason: connections
   that nobody takes would only hang. Its reservations are posted at once where the ledger can see its death (SQLite, by
-  its lock), else when its lease is over.
+  its lock), else when its lease is over. What it took in its last tenth of a second may be missing in the console's
+  sums and the summary; the ledger has it.
 - SIGINT and SIGTERM end all in order: workers settle their calls, tell of them and go; then the summary of the whole.
   Workers are in a process group of their own, so that a terminal's Ctrl-C comes to the supervisor alone.
 - A supervisor that dies takes its workers along, in order: each sees the end of its standard input.
@@ -156,7 +157,11 @@ class Workers:
                 times = f"worker {number} ended {restarts.early} times within {EARLY_S:g} s of its start"
                 self._fail(LLMCapError(f"{times}, so all are stopped: {reason}"))
                 return
-            self._service.bulletin.trouble(f"worker {number} has ended ({reason}) and is restarted")
+            self._service.bulletin.trouble(
+                f"worker {number} has ended ({reason}) and is restarted"
+                if failure is None
+                else f"worker {number} can't be restarted and is tried again: {reason}"
+            )
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
 
