@@ -32,6 +32,7 @@ from llmcap_addon.wire.openai_realtime import REALTIME_SOCKET
 from llmcap_addon.wire.openai_responses import RESPONSES
 from llmcap_addon.wire.openai_socket import RESPONSES_SOCKET
 from llmcap_addon.wire.openai_speech import SPEECH
+from llmcap_addon.wire.openrouter_audio import ROUTED_TRANSCRIPTION
 from llmcap_addon.wire.pictures import GOOGLE_IMAGES, PICTURES
 from llmcap_addon.wire.ranking import RANKING
 from llmcap_addon.wire.socket import SocketDialect
@@ -69,6 +70,7 @@ DIALECTS: Mapping[str, Dialect] = {
         *RANKING,
         PICTURES,
         GOOGLE_IMAGES,
+        ROUTED_TRANSCRIPTION,
         OPENAI_BATCHES,
         MISTRAL_BATCHES,
         ANTHROPIC_BATCHES,

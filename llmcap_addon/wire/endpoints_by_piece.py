@@ -7,6 +7,8 @@ from llmcap_addon.wire.endpoint import Endpoint
 PICTURES = "compatible.images"
 GOOGLE_IMAGES = "google.images"
 OCR = "mistral.ocr"
+MISTRAL_SPEECH = "mistral.speech"
+ROUTED_TRANSCRIPTION = "openrouter.transcription"
 AGENTS = "mistral.agents"
 MODERATIONS = "mistral.moderations"
 CLASSIFICATIONS = "mistral.classifications"
@@ -35,6 +37,20 @@ BY_PIECE = (
         only=("google", "vertex"),
         shown="models/IMAGEN-MODEL:predict",
     ),
+    Endpoint(
+        "openai",
+        "/audio/transcriptions",
+        ROUTED_TRANSCRIPTION,
+        "openrouter.components.STTResponse",
+        only=("openrouter",),
+    ),
+    Endpoint(
+        "openai",
+        "/audio/speech",
+        MISTRAL_SPEECH,
+        "mistralai.client.models.SpeechV1AudioSpeechPostResponse",
+        only=_MISTRAL,
+    ),
     Endpoint("openai", "/ocr", OCR, "mistralai.client.models.OCRResponse", only=_MISTRAL),
     Endpoint("openai", "/agents/completions", AGENTS, "mistralai.client.models.ChatCompletionResponse", only=_MISTRAL),
     Endpoint(
@@ -58,7 +74,7 @@ BY_PIECE = (
         "/rerank",
         RERANK,
         "together.types.RerankCreateResponse, openrouter.operations.CreateRerankUsage",
-        only=("voyage", "together", "fireworks", "openrouter"),
+        only=("voyage", "together", "fireworks", "openrouter", "jina"),
     ),
     Endpoint(
         "openai",

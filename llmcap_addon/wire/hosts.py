@@ -71,6 +71,7 @@ _HOSTS: Mapping[str, Place] = {
     "api.sambanova.ai": Place("openai", "sambanova"),
     "inference.baseten.co": Place("openai", "baseten"),
     "api.voyageai.com": Place("openai", "voyage"),
+    "api.jina.ai": Place("openai", "jina"),
     "api.githubcopilot.com": Place("openai", COPILOT),
     CHATGPT_HOST: Place("chatgpt", "openai"),
     CODE_ASSIST_HOST: Place("code-assist", "google"),

@@ -1,7 +1,7 @@
-"""What Mistral has beyond OpenAI's shapes: pages read by OCR, agents, moderation and classification.
+"""What Mistral has beyond OpenAI's shapes: pages read by OCR, agents, moderation, classification and speech.
 
 Shapes: `mistralai.client.models`' `OCRRequest` and `OCRResponse`, `AgentsCompletionRequest`, `ClassificationRequest`,
-`ChatModerationRequest` and `ModerationResponse`.
+`ChatModerationRequest` and `ModerationResponse`, `SpeechRequest` and `SpeechStreamDone`.
 """
 # ruff: noqa: ARG002 - every dialect takes what the contract hands it
 
@@ -18,9 +18,20 @@ from llmcap_addon.wire.counts import reported_count
 from llmcap_addon.wire.dialect import CountTokens, Meter, Request, ResponseHead, Target
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_chat import ChatDialect
-from llmcap_addon.wire.openai_common import ErrorMeter, OpenAIErrors, edit_members, model_name
+from llmcap_addon.wire.openai_common import ErrorMeter, OpenAIErrors, edit_members, is_event_stream, model_name
+from llmcap_addon.wire.openai_speech import characters
 from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage
-from llmcap_addon.wire.text import ContentBuilder, JsonObject, load_json, mapping, parse_object, string
+from llmcap_addon.wire.sse import Event, SseMeter
+from llmcap_addon.wire.text import (
+    ContentBuilder,
+    JsonObject,
+    boolean,
+    load_json,
+    mapping,
+    parse_object,
+    string,
+    strings,
+)
 
 OCR_MODEL = "mistral-ocr-latest"
 """When the request names none."""
@@ -211,4 +222,81 @@ class InputMeter(BodyMeter):
         record_usage(self.reading, usage, final=True, billed=billed_amount(self._provider, payload.get("usage")))
 
 
-MISTRAL = (OcrDialect(), AgentsDialect(), ModerationDialect(), ClassificationDialect())
+class SpeechDialect(OpenAIErrors):
+    """`POST /v1/audio/speech`: billed by the characters that are spoken, whatever came before them included."""
+
+    name = "mistral.speech"
+
+    def parse(self, request: Request, target: Target, client: str) -> Call:
+        """Understand a request; raises UnreadableRequest."""
+        body = load_json(request.body)
+        spoken = [string(body, "input"), *strings(body.get("conversation_history"))]
+        return Call(
+            dialect=self.name,
+            provider=target.provider,
+            host=request.host,
+            model=model_name(body, target),
+            streamed=boolean(body, "stream"),
+            content=ContentBuilder().build(),
+            has_output=False,
+            unit_bound=Usage(input_characters=sum(map(characters, spoken))),
+            bills_after_disconnect=True,
+            editable=False,
+            cache_write="none",
+            client=client,
+        )
+
+    def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
+        """Change nothing: no member limits the answer."""
+        return body
+
+    def meter(self, call: Call, body: bytes, head: ResponseHead, count: CountTokens) -> Meter:
+        """Make the meter for a response."""
+        if head.status >= 400:
+            return ErrorMeter(call.provider)
+        if is_event_stream(head.content_type, streamed=call.streamed):
+            return SpokenStreamMeter(call.unit_bound)
+        return SpokenMeter(call.unit_bound)
+
+
+class SpokenMeter(BodyMeter):
+    """Posts what the request decides, once there is sound (`audio_data`)."""
+
+    def __init__(self, spoken: Usage) -> None:
+        super().__init__()
+        self._spoken = spoken
+
+    def on_body(self, body: bytes) -> None:
+        """Look whether there is sound."""
+        if not isinstance(parse_object(body).get("audio_data"), str):
+            self.mark_unreadable("the answer holds no sound")
+            return
+        record_usage(self.reading, self._spoken, final=True)
+
+
+class SpokenStreamMeter(SseMeter):
+    """The same of events, the last of which says that all is spoken (`SpeechStreamDone`)."""
+
+    def __init__(self, spoken: Usage) -> None:
+        super().__init__()
+        self._spoken = spoken
+
+    def on_event(self, event: Event) -> bool:
+        """Read one event."""
+        if event.data.strip() == b"[DONE]":
+            return True
+        payload = parse_object(event.data)
+        if payload.get("type") == "speech.audio.done":
+            record_usage(self.reading, self._spoken, final=True)
+        elif payload.get("type") == "error" or payload.get("error"):
+            self.reading.failed = True
+        return True
+
+    def on_half_event(self, event: Event) -> None:
+        """An event that broke off: the call is posted as reserved."""
+
+    def on_garbled_event(self, event: Event) -> None:
+        """As one that broke off."""
+
+
+MISTRAL = (OcrDialect(), AgentsDialect(), ModerationDialect(), ClassificationDialect(), SpeechDialect())

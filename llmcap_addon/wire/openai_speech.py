@@ -63,7 +63,7 @@ class SpeechDialect(OpenAIErrors):
             max_output_tokens=ceil(spoken) + SPARE_TOKENS,
             hidden_output_tokens=None if streamed else 0,
             has_output=not by_character,
-            unit_bound=Usage() if by_tokens else Usage(input_characters=_characters(text)),
+            unit_bound=Usage() if by_tokens else Usage(input_characters=characters(text)),
             terms=target.terms(),
             editable=False,
             cache_write="none",
@@ -95,7 +95,7 @@ def _speed(body: JsonObject) -> Decimal:
     return Decimal(repr(speed))
 
 
-def _characters(text: str) -> int:
+def characters(text: str) -> int:
     """Count characters from above: what is outside of Unicode's first plane as the two that UTF-16 makes of it."""
     return len(text) + sum(character > "\uffff" for character in text)
 

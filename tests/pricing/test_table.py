@@ -39,7 +39,7 @@ def test_the_providers_of_every_known_host_are_there() -> None:
         "xai": 10, "together": 50, "fireworks": 50, "cerebras": 5, "perplexity": 30, "cohere": 15, "azure": 80,
         "bedrock": 250, "vertex": 80, "github-copilot": 20, "moonshot": 8, "zai": 10, "minimax": 8, "deepinfra": 80,
         "dashscope": 20, "novita": 80, "nebius": 30, "sambanova": 5, "baseten": 15, "cloudflare": 30, "voyage": 10,
-        "vercel": 50, "opencode": 15, "azure_ai": 80, "huggingface": 100,
+        "jina": 1,        "vercel": 50, "opencode": 15, "azure_ai": 80, "huggingface": 100,
     }  # fmt: skip
     assert counts.keys() == least.keys()
     assert all(counts[provider] >= number for provider, number in least.items())

@@ -1,4 +1,4 @@
-"""What Mistral has beyond OpenAI's shapes: OCR, agents, moderation, classification."""
+"""What Mistral has beyond OpenAI's shapes: OCR, agents, moderation, classification, speech."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmcap_addon.wire.dialect import Request, ResponseHead, Target
 from llmcap_addon.wire.mistral import MISTRAL
 from llmcap_addon.wire.openai_chat import ChatStreamMeter
 
-OCR, AGENTS, MODERATIONS, CLASSIFICATIONS = MISTRAL
+OCR, AGENTS, MODERATIONS, CLASSIFICATIONS, SPEECH = MISTRAL
 PDF = "data:application/pdf;base64,"
 OK = ResponseHead(200, "application/json")
 
@@ -140,8 +140,35 @@ def test_a_moderation_without_usage_is_posted_as_bounded(answer: object, final: 
     assert bool(meter.reading.unreadable) is not final
 
 
-@pytest.mark.parametrize("dialect", [OCR, MODERATIONS, CLASSIFICATIONS])
+@pytest.mark.parametrize("dialect", [OCR, MODERATIONS, CLASSIFICATIONS, SPEECH])
 def test_an_error_passes(dialect: Any) -> None:
     """Nothing is billed for it."""
     call = dialect.parse(request({"model": "m", "input": "a"}), Target("mistral"), "")
     assert dialect.meter(call, b"", ResponseHead(422), len).reading.failed
+
+
+def test_speech_is_billed_by_the_character() -> None:
+    """What is spoken and what came before it; posted once there is sound, whole or at the last event."""
+    body = {"model": "voxtral-mini-tts-2603", "input": "A fox \U0001f98a", "conversation_history": [{"content": "Hi"}]}
+    call = SPEECH.parse(request(body), Target("mistral"), "")
+    assert (call.unit_bound, call.has_output, call.streamed) == (Usage(input_characters=10), False, False)
+    assert SPEECH.amend(call, b"{}", 5) == b"{}"
+    for answer, final in ((b'{"audio_data":"AAAA"}', True), (b"{}", False), (b"[]", False)):
+        meter = SPEECH.meter(call, b"", OK, len)
+        meter.feed(answer)
+        meter.end()
+        assert meter.reading.final is final
+        assert bool(meter.reading.unreadable) is not final
+    events = (
+        b'data: {"type":"speech.audio.delta","audio_data":"AAAA"}\n\n',
+        b'data: {"type":"error","message":"no"}\n\n',
+        b'data: {"type":"speech.audio.done","usage":{}}\n\n',
+        b"data: [DONE]\n\n",
+    )
+    streamed = SPEECH.parse(request({**body, "stream": True}), Target("mistral"), "")
+    meter = SPEECH.meter(streamed, b"", ResponseHead(200, "text/event-stream"), len)
+    found = [(meter.feed(event), meter.reading.final, meter.reading.failed)[1:] for event in events]
+    assert found == [(False, False), (False, True), (True, True), (True, True)]
+    assert meter.reading.usage == call.unit_bound
+    with pytest.raises(UnreadableRequest, match="model"):
+        SPEECH.parse(request({"input": "A fox"}), Target("mistral"), "")

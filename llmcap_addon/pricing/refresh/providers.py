@@ -149,6 +149,7 @@ SOURCES: Mapping[str, Source] = {
     "baseten": _simple("baseten", "baseten"),
     "cloudflare": _simple("cloudflare", "cloudflare"),
     "voyage": _simple("voyageai", "voyage"),
+    "jina": _simple("", "jina_ai"),
     "vercel": Source((), ("vercel_ai_gateway",), ("vercel_ai_gateway/",)),
     "opencode": Source((), ("opencode_go",), ("opencode_go/",)),
 }  # fmt: skip
