@@ -72,7 +72,7 @@ def as_parts(calls: Iterable[Call]) -> Iterator[Call]:
             )
         if call.terms.service_tier not in _ORDINARY or call.terms.speed == "fast":
             raise UnreadableRequest(f"{where} asks for a service tier or speed of its own, which a batch has not")
-        if call.alternatives:
+        if call.alternatives or call.instead:
             raise UnreadableRequest(f"{where} lets further models work on it, which is not metered in a batch yet")
         yield replace(call, streamed=False, terms=replace(call.terms, service_tier=TIER))
 

@@ -33,6 +33,7 @@ from llmcap_addon.wire.openai_responses import RESPONSES
 from llmcap_addon.wire.openai_socket import RESPONSES_SOCKET
 from llmcap_addon.wire.openai_speech import SPEECH
 from llmcap_addon.wire.openrouter_audio import ROUTED_TRANSCRIPTION
+from llmcap_addon.wire.openrouter_batches import OPENROUTER_BATCH_JOBS, OPENROUTER_BATCHES
 from llmcap_addon.wire.pictures import GOOGLE_IMAGES, PICTURES
 from llmcap_addon.wire.ranking import RANKING
 from llmcap_addon.wire.socket import SocketDialect
@@ -42,7 +43,14 @@ SOCKETS: Mapping[str, SocketDialect] = {dialect.name: dialect for dialect in (RE
 
 JOBS: Mapping[str, JobDialect] = {
     dialect.name: dialect
-    for dialect in (BACKGROUND, OPENAI_BATCH_JOBS, MISTRAL_BATCH_JOBS, ANTHROPIC_BATCH_JOBS, GOOGLE_BATCH_JOBS)
+    for dialect in (
+        BACKGROUND,
+        OPENAI_BATCH_JOBS,
+        MISTRAL_BATCH_JOBS,
+        ANTHROPIC_BATCH_JOBS,
+        GOOGLE_BATCH_JOBS,
+        OPENROUTER_BATCH_JOBS,
+    )
 }
 """Those of requests that cost nothing, and tell what became of a job."""
 
@@ -75,5 +83,6 @@ DIALECTS: Mapping[str, Dialect] = {
         MISTRAL_BATCHES,
         ANTHROPIC_BATCHES,
         GOOGLE_BATCHES,
+        OPENROUTER_BATCHES,
     )
 }

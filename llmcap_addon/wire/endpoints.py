@@ -39,6 +39,7 @@ OPENAI_BATCHES, OPENAI_BATCH_JOBS = "openai.batches", "openai.batch_jobs"
 MISTRAL_BATCHES, MISTRAL_BATCH_JOBS = "mistral.batches", "mistral.batch_jobs"
 ANTHROPIC_BATCHES, ANTHROPIC_BATCH_JOBS = "anthropic.batches", "anthropic.batch_jobs"
 GOOGLE_BATCHES, GOOGLE_BATCH_JOBS = "google.batches", "google.batch_jobs"
+OPENROUTER_BATCHES, OPENROUTER_BATCH_JOBS = "openrouter.batches", "openrouter.batch_jobs"
 
 
 _AZURE = r"(?:/deployments/(?P<model>[^/]+)|/models|/projects/[^/]+/openai(?:/v\d+)?)?"
@@ -187,6 +188,7 @@ METERED = (
     *BY_PIECE,
     # What is billed later, with the answer to another request: below, under WATCHED.
     Endpoint("openai", "/batches", OPENAI_BATCHES, "openai.types.Batch", only=_WITH_BATCHES),
+    Endpoint("openai", "/batches", OPENROUTER_BATCHES, "openrouter.components.BatchObject", only=("openrouter",)),
     Endpoint("openai", "/batch/jobs", MISTRAL_BATCHES, "mistralai.client.models.BatchJob", only=("mistral",)),
     Endpoint("anthropic", "/messages/batches", ANTHROPIC_BATCHES, "anthropic.types.messages.MessageBatch"),
     Endpoint(
@@ -269,6 +271,10 @@ WATCHED = (
     Endpoint(
         "openai", "/files/[^/]+/content", OPENAI_BATCH_JOBS, "openai.resources.Files.content", only=_WITH_BATCHES,
         shown="/files/ID/content", methods=("GET",),
+    ),
+    Endpoint(
+        "openai", "/batches(?:/[^/]+)?", OPENROUTER_BATCH_JOBS, "openrouter.components.BatchObject",
+        only=("openrouter",), shown="/batches, /batches/ID", methods=("GET",),
     ),
     Endpoint(
         "openai", "/batch/jobs(?:/[^/]+)?", MISTRAL_BATCH_JOBS, "mistralai.client.models.BatchJob", only=("mistral",),

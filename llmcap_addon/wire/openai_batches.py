@@ -8,6 +8,7 @@ is {"custom_id", "method", "url", "body"} (https://platform.openai.com/docs/guid
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from llmcap_addon.call import Call, Content
 from llmcap_addon.errors import UnreadableRequest
@@ -25,6 +26,7 @@ from llmcap_addon.wire.text import JsonObject, load_json, string
 
 _DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (CHAT, RESPONSES, EMBEDDINGS, COMPLETIONS)}
 """Of a batch's requests: those whose answers tell all that is billed."""
+_TELLS_SEARCHES = ("groq", "openrouter")
 
 
 class BatchesDialect(OpenAIErrors):
@@ -64,17 +66,23 @@ class BatchesDialect(OpenAIErrors):
 BATCHES = BatchesDialect()
 
 
-def request_call(url: str, body: JsonObject, host: str, target: Target, client: str) -> Call:
-    """Understand one request of a batch as the endpoint that it is for does; raises UnreadableRequest."""
+def request_call(
+    url: str, body: JsonObject, host: str, target: Target, client: str, further: Sequence[Dialect] = ()
+) -> Call:
+    """Understand one request of a batch as the endpoint that it is for does; raises UnreadableRequest.
+
+    `further` are dialects that a provider's batches take beside OpenAI's.
+    """
     found = metered(Place("openai", target.provider), url)
-    dialect = _DIALECTS.get(found[0]) if found is not None else None
+    dialects = {**_DIALECTS, **{dialect.name: dialect for dialect in further}}
+    dialect = dialects.get(found[0]) if found is not None else None
     if dialect is None:
         raise UnreadableRequest(f"requests to {url[:MAX_ID_CHARS]!r} are not metered in a batch yet")
     if body.get("background"):
         raise UnreadableRequest("`background` can't be in a batch")
     headers = {"content-type": "application/json"}
     call = dialect.parse(Request("POST", host, url, {}, headers, json.dumps(body).encode()), target, client)
-    if dialect is CHAT and target.provider != "groq" and call.content.web_searches:
+    if dialect is CHAT and target.provider not in _TELLS_SEARCHES and call.content.web_searches:
         # Its usage has no field for them (`completion_usage`), and the request will be forgotten.
         raise UnreadableRequest("searches of chat completions can't be told from a batch's results; use responses")
     return call

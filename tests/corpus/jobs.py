@@ -113,7 +113,7 @@ class JobCase:
         priced = PRICES.cost(
             Note.of(entry, call).call(), self.usage, reading.terms, reading.model, shares=reading.shares, at_ms=AT_MS
         )
-        return priced.amount
+        return priced.amount if reading.billed is None else reading.billed
 
 
 JOB_CASES = [

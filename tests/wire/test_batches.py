@@ -20,6 +20,7 @@ from llmcap_addon.wire.jobs import JobDialect, Outcome
 from llmcap_addon.wire.mistral_batches import MISTRAL_BATCHES
 from llmcap_addon.wire.openai_batch_watch import OPENAI_BATCH_JOBS
 from llmcap_addon.wire.openai_batches import BATCHES
+from llmcap_addon.wire.openrouter_batches import OPENROUTER_BATCHES
 from tests.corpus.case import PRICES
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
@@ -48,6 +49,11 @@ def google(*bodies: Any, **config: Any) -> Call:
 def mistral(*bodies: Any, **members: Any) -> Call:
     made = {"endpoint": CHAT, "model": "mistral-large-2512", "requests": [{"body": one} for one in bodies], **members}
     return MISTRAL_BATCHES.parse(request("api.mistral.ai", "/v1/batch/jobs", made), Target("mistral"), "test")
+
+
+def openrouter(*bodies: Any, **members: Any) -> Call:
+    made = {"endpoint": CHAT, "model": "openai/gpt-5-mini", "requests": [{"body": one} for one in bodies], **members}
+    return OPENROUTER_BATCHES.parse(request("openrouter.ai", "/api/v1/batches", made), Target("openrouter"), "test")
 
 
 def line(body: Any, url: Any = CHAT) -> bytes:
@@ -96,6 +102,9 @@ CLAUDE = {"model": "claude-haiku-4-5", "max_tokens": 10, "messages": HI}
         (lambda: mistral({"messages": HI, "model": "other"}), "another model"),
         (lambda: mistral({"messages": HI}, endpoint="/v1/ocr"), "ocr"),
         (lambda: mistral({"messages": HI}, model=None), "model"),
+        (lambda: openrouter({"messages": HI, "model": "other"}), "another model"),
+        (lambda: openrouter({"messages": HI, "models": ["openai/gpt-5", "openai/gpt-5-mini"]}), "further models"),
+        (lambda: openrouter({"messages": HI}, endpoint="/v1/images"), "not metered in a batch"),
     ],
 )  # fmt: skip
 def test_what_nobody_could_bill_is_refused_with_its_reason(parse: Callable[[], object], why: str) -> None:
