@@ -170,12 +170,12 @@ def test_a_request_waits_for_what_others_only_hold(
 ) -> None:
     """It goes out when the one before has ended, and nothing else on the connection waits with it."""
     hold = Hold()
-    stand_in.enqueue(Script(output_tokens=20, hold_stream=hold, hold_after_tokens=10))
     proxy = start_proxy("{wait: 20s, shorten: never, caps: [{name: one, limit: 0.05, per: ever}]}")
+    stand_in.enqueue(Script(output_tokens=20, hold_stream=hold, hold_after_tokens=10))
     connection = connect(proxy)
     ask(connection, model="o4-mini", max_output_tokens=4_000, stream_id="first")
     assert receive(connection).type == "response.created"
-    hold.reached.wait(20)
+    assert hold.reached.wait(20)
     ask(connection, model="o4-mini", max_output_tokens=4_000, stream_id="second")
     poll(lambda: "waiting" in proxy.log or len(stand_in.billable()) == 1, "the second to wait")
     hold.release()
