@@ -93,7 +93,7 @@ def test_calls_longer_than_what_is_remembered(tables: Tables) -> None:
         tables.settle(call.id, settlement(2))
         if minute in {100, 200}:
             assert tables.extend(stream.id, charges([MINUTE], stream), 5, 1) == 5
-    assert len(tables.balances._live._known) < 300
+    assert len(tables.balances.live._known) < 300
     assert tables.extend(stream.id, charges([MINUTE], stream), 5, 1) == 5
     first, last = charges([MINUTE], stream)[0], charges([MINUTE], call)[0]
     assert (tables.balances.read(first).posted, tables.balances.read(first).pending) == (0, 25)

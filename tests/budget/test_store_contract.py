@@ -564,14 +564,16 @@ async def test_notes_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_cancelled_reserve_leaves_nothing_behind(store: Store) -> None:
-    """A client that goes away while its reservation is on its way holds no money."""
+    """A client that goes away while its reservation is on its way holds no money; one that has its answer says so."""
     for _ in range(20):
         call = entry()
         task = asyncio.ensure_future(store.reserve(call, charges([DAILY], call), 100))
         await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        if task.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:  # it was done at once
+            assert await store.void(call.id, NOON_MS, 0, "")
     call = entry()
     assert isinstance(await store.reserve(call, charges([DAILY], call), 100), Reserved)
 
@@ -582,8 +584,8 @@ async def test_cancelled_settle_is_settled_all_the_same(store: Store) -> None:
     await store.reserve(call, charges([DAILY], call), 100)
     task = asyncio.ensure_future(store.settle(call.id, settlement(40)))
     await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    if task.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await task
     await store.heartbeat(NOON_MS)  # behind it in the queue
     assert await standing(store, DAILY) == (40, 0)

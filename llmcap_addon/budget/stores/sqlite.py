@@ -1,7 +1,8 @@
 """The embedded store: one SQLite file, shared by all processes of this machine.
 
-Writes happen in one thread of their own, each in one IMMEDIATE transaction; reads have another thread and connection,
-so that a report never delays an admission (readers of a write-ahead log do not block writers); checkpoints a third.
+Writes happen one after the other, each in one IMMEDIATE transaction, in a thread of their own or, where nothing has to
+be waited for, in the event loop itself; reads have another thread and connection, so that a report never delays an
+admission (readers of a write-ahead log do not block writers); checkpoints a third.
 """
 
 from __future__ import annotations
@@ -76,25 +77,25 @@ class SqliteStore:
     async def settle(self, entry_id: str, settlement: Settlement) -> bool:
         """Post what a call cost and release the rest."""
         _check(settlement)
-        return await _wait(self._writer.submit(lambda tables: tables.settle(entry_id, settlement)))
+        return await self._write(lambda tables: tables.settle(entry_id, settlement))
 
     async def post(self, entry: Entry, charges: Sequence[Charge], settlement: Settlement) -> bool:
         """Post a call that was never reserved."""
         _check(settlement)
-        return await _wait(self._writer.submit(lambda tables: tables.post(entry, charges, settlement)))
+        return await self._write(lambda tables: tables.post(entry, charges, settlement))
 
     async def void(self, entry_id: str, settled_at_ms: int, status: int, note: str) -> bool:
         """Release a call that was not billed."""
-        return await _wait(self._writer.submit(lambda tables: tables.void(entry_id, settled_at_ms, status, note)))
+        return await self._write(lambda tables: tables.void(entry_id, settled_at_ms, status, note))
 
     async def defer(self, entry_id: str, until_ms: int) -> bool:
         """Keep a call reserved until a time, whatever becomes of this process."""
-        return await _wait(self._writer.submit(lambda tables: tables.defer(entry_id, until_ms)))
+        return await self._write(lambda tables: tables.defer(entry_id, until_ms))
 
     async def remember(self, key: str, value: str, until_ms: int) -> None:
         """Keep a note."""
         check_note(key, value)
-        await _wait(self._writer.submit(lambda tables: tables.notes.remember(key, value, until_ms)))
+        await self._write(lambda tables: tables.notes.remember(key, value, until_ms))
 
     async def recall(self, key: str, now_ms: int) -> str | None:
         """Read a note."""
@@ -147,7 +148,13 @@ class SqliteStore:
         )
         undone.add_done_callback(lambda done: self._given_up.add(entry_id) if done.exception() else None)
 
+    async def _write[T](self, work: Callable[[Tables], T]) -> T:
+        done = self._writer.at_once(work)
+        return await _wait(self._writer.submit(work)) if done is None else done[0]
+
     async def _admit[T](self, work: Callable[[Tables], T]) -> T:
+        if (done := self._writer.at_once(work)) is not None:
+            return done[0]
         with self._counter:
             if self._queued >= MAX_QUEUED:
                 raise StoreError(

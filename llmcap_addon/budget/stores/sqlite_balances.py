@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from llmcap_addon.budget.ledger import Balance, Charge
-from llmcap_addon.budget.stores.sqlite_live import Labels, Live, read_match
+from llmcap_addon.budget.stores.sqlite_live import Labels, Live, NotNow, read_match
 from llmcap_addon.budget.stores.sqlite_sums import NEVER, Sums
 from llmcap_addon.budget.stores.text import text
 from llmcap_addon.money import Nanousd
@@ -46,15 +46,15 @@ class Balances:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._sql = connection.execute
         self._sql_many = connection.executemany
-        self._live = Live(connection)
+        self.live = Live(connection)
 
     def held(self, labels: Labels, started_at_ms: int, charges: Sequence[Charge]) -> tuple[list[Held], list[int]]:
         """The charges' balances, made where they are not there yet, and the ids of others that count this call too.
 
         To be called once in a transaction, before it writes.
         """
-        self._live.refresh(labels[-1], started_at_ms)
-        ids = [self._live.id_of(charge) for charge in charges]
+        self.live.refresh(labels[-1], started_at_ms)
+        ids = [self.live.id_of(charge) for charge in charges]
         amounts = self._amounts([number for number in ids if number is not None])
         sums = Sums(self._sql)
         held: list[Held] = []
@@ -63,10 +63,12 @@ class Balances:
                 held.append(Held(number, charge, *amounts[number]))
             elif found := self._find(charge):
                 held.append(Held(found[0], charge, found[1], found[2]))
+            elif self.live.is_hurried:
+                raise NotNow
             else:
                 held.append(self._create(charge, sums))
         charged = {one.id for one in held}
-        return held, [one for one in self._live.counting(labels, started_at_ms) if one not in charged]
+        return held, [one for one in self.live.counting(labels, started_at_ms) if one not in charged]
 
     def read(self, charge: Charge) -> Balance:
         """How a balance stands; one that is not there is worked out from the rows, and nothing is written."""

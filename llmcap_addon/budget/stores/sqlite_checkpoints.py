@@ -63,6 +63,11 @@ class Checkpoints:
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # that would be inside a commit
         connection.execute("PRAGMA journal_size_limit = 0")  # a log that begins anew would keep its file's length
 
+    @property
+    def is_way_free(self) -> bool:
+        """Whether `make_way` would not wait."""
+        return self._way_is_free.is_set()
+
     def make_way(self, until_s: float) -> None:
         """Wait for a log that is too long to be emptied; to be called before each transaction that may write."""
         if self._way_is_free.is_set():

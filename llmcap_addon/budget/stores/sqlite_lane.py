@@ -1,16 +1,25 @@
-"""One thread with one connection: where the ledger is read, or where it is written."""
+"""One thread with one connection: where the ledger is read, or where it is written.
+
+A transaction takes less time than handing it to a thread and back, and nothing in it waits for a disk: pages go into
+the system's memory, checkpoints have a thread of their own. So an event loop may do one itself, where nothing makes it
+wait: no lock that another has, no queue, no network, no log that has to be emptied, and no disk that was slow a moment
+ago. Everything else goes through the thread.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
+from llmcap_addon.budget.stores.disks import is_own
 from llmcap_addon.budget.stores.owners import Owner
 from llmcap_addon.budget.stores.sqlite_checkpoints import Checkpoints
+from llmcap_addon.budget.stores.sqlite_live import NotNow
 from llmcap_addon.budget.stores.sqlite_open import BUSY_S, check_schema, connect, explain
 from llmcap_addon.budget.stores.sqlite_tables import Tables
 from llmcap_addon.errors import StoreError
@@ -18,6 +27,15 @@ from llmcap_addon.errors import StoreError
 _CACHE_KIB = 16_384
 """Pages of the file that a lane keeps in memory, against SQLite's 2,000 KiB: the inner pages of a million rows' indexes
 and the balances in use."""
+CALM = 16
+"""So many transactions in a row have to be quick before an event loop does one itself."""
+QUICK_S = 0.002
+"""A transaction that takes longer is not quick: 20 times what it usually takes, less than an event loop notices."""
+HURRY_S = 0.000_5
+"""In an event loop, a transaction whose lock alone takes longer is given up: another thread keeps the interpreter."""
+LOOK_S = 0.1
+"""How often to look whether the file is still in its place; what is written into a deleted one until then is lost with
+the rest of it."""
 _PAUSES_S = (0.000_25, 0.001)
 """Between two tries for the write lock, at first and at last. SQLite's own waiting sleeps up to 0.1 s at a time, in
 which the lock goes from one busy process to another and back: one of three was left out for 2 s."""
@@ -37,6 +55,15 @@ class Lane:
         self._checkpoints = checkpoints
         self._file = str(path)
         self._place = _place(self._file)
+        self._looks_at_s = 0.0
+        self._is_own_disk = checkpoints is not None and is_own(path.parent)
+        self._calm = 0
+        """How many transactions in a row were quick, up to `CALM`."""
+        self._queued = 0
+        """Transactions in the thread's queue, the one under way included."""
+        self._counter = threading.Lock()
+        self._turn = threading.Lock()
+        """Held in a transaction."""
         self._opened: tuple[sqlite3.Connection, Tables] | None = None
         self._failure = ""
         """Why the transaction before failed; empty when it did not."""
@@ -50,7 +77,29 @@ class Lane:
         """
         if self.is_shut:
             raise StoreError(f"ledger {self._path}: it is closed")
-        return self._thread.submit(self.transact, work, time.monotonic() + BUSY_S, or_never)
+        with self._counter:
+            self._queued += 1
+        try:
+            future = self._thread.submit(self.transact, work, time.monotonic() + BUSY_S, or_never)
+        except BaseException:
+            self._leave_queue()
+            raise
+        future.add_done_callback(self._leave_queue)
+        return future
+
+    def at_once[T](self, work: Callable[[Tables], T]) -> tuple[T] | None:
+        """Do one transaction in the caller's thread, an event loop's; None when it has to be queued. Raises as its
+        future would."""
+        if self._calm < CALM or self._queued or not self._is_own_disk or self.is_shut:
+            return None
+        if not self._turn.acquire(blocking=False):
+            return None
+        try:
+            if self._opened is None or self._checkpoints is None or not self._checkpoints.is_way_free:
+                return None
+            return self._hurry(self._opened[0], self._opened[1], work)
+        finally:
+            self._turn.release()
 
     def shut(self, after: Iterable[Future[None]] = ()) -> Future[None]:
         """Close the connection and end the thread, after all that is queued and after others are closed."""
@@ -62,32 +111,72 @@ class Lane:
     def transact[T](self, work: Callable[[Tables], T], until_s: float | None = None, or_never: bool = False) -> T:
         """Do one transaction in this thread; only one thread may. `until_s` is by `time.monotonic`."""
         until_s = time.monotonic() + BUSY_S if until_s is None else until_s
+        with self._turn:
+            try:
+                if or_never and time.monotonic() >= until_s:
+                    raise StoreError(self._failure or f"ledger {self._path}: {_LATE}")
+                if self._checkpoints is not None:
+                    self._checkpoints.make_way(until_s)
+                connection, tables = self._opened or self._connect(until_s)
+                self._begin_by(connection, until_s)
+                return self._commit(connection, tables, work, time.monotonic())
+            except BaseException as error:
+                if (told := self._fail(error)) is error:
+                    raise
+                raise told from error
+
+    def _hurry[T](self, connection: sqlite3.Connection, tables: Tables, work: Callable[[Tables], T]) -> tuple[T] | None:
+        began_s = time.monotonic()
+        tables.balances.live.is_hurried = True
         try:
-            if or_never and time.monotonic() >= until_s:
-                raise StoreError(self._failure or f"ledger {self._path}: {_LATE}")
-            if self._checkpoints is not None:
-                self._checkpoints.make_way(until_s)
-            connection, tables = self._opened or self._connect(until_s)
-            self._begin_by(connection, until_s)
-            # SQLite would go on writing to a deleted file, and the next start would know nothing of it.
-            if self._checkpoints is not None and _place(self._file) != self._place:
-                raise StoreError(f"ledger {self._path}: it was moved or replaced while in use; start LLMCap again")
-            check_schema(connection, self._path)
-            result = work(tables)
-            connection.execute("COMMIT")
-        except BaseException as error:
+            connection.execute("BEGIN IMMEDIATE")
+            if time.monotonic() - began_s <= HURRY_S:
+                return (self._commit(connection, tables, work, began_s),)
+            self._calm = 0
             self._roll_back()
-            told = error
-            if isinstance(error, (sqlite3.Error, OSError, OverflowError, UnicodeError)):
-                told = explain(error, self._path)
-            self._failure = str(told) if isinstance(told, StoreError) else ""
-            if told is error:
+        except NotNow:
+            self._roll_back()
+        except BaseException as error:
+            if not connection.in_transaction and _is_busy(error):
+                return None
+            if (told := self._fail(error)) is error:
                 raise
             raise told from error
+        finally:
+            tables.balances.live.is_hurried = False
+        return None
+
+    def _commit[T](
+        self, connection: sqlite3.Connection, tables: Tables, work: Callable[[Tables], T], began_s: float
+    ) -> T:
+        """Do the rest of a transaction that has begun."""
+        # SQLite would go on writing to a deleted file, and the next start would know nothing of it.
+        if self._checkpoints is not None and began_s >= self._looks_at_s:
+            if _place(self._file) != self._place:
+                raise StoreError(f"ledger {self._path}: it was moved or replaced while in use; start LLMCap again")
+            self._looks_at_s = began_s + LOOK_S
+        check_schema(connection, self._path)
+        result = work(tables)
+        connection.execute("COMMIT")
+        self._calm = min(self._calm + 1, CALM) if time.monotonic() - began_s < QUICK_S else 0
         self._failure = ""
         if self._checkpoints is not None:
             self._checkpoints.committed()
         return result
+
+    def _fail(self, error: BaseException) -> BaseException:
+        """Undo a transaction, and put its failure in words."""
+        self._calm = 0
+        self._roll_back()
+        told = error
+        if isinstance(error, (sqlite3.Error, OSError, OverflowError, UnicodeError)):
+            told = explain(error, self._path)
+        self._failure = str(told) if isinstance(told, StoreError) else ""
+        return told
+
+    def _leave_queue(self, _: object = None) -> None:
+        with self._counter:
+            self._queued -= 1
 
     def _begin_by(self, connection: sqlite3.Connection, until_s: float) -> None:
         if self._checkpoints is None:
@@ -99,7 +188,7 @@ class Lane:
                 connection.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() + pause_s > until_s:
+                if not _is_busy(error) or time.monotonic() + pause_s > until_s:
                     raise
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, longest_s)
@@ -130,6 +219,10 @@ class Lane:
 
 
 _LATE = f"its turn did not come within {BUSY_S:g} s; its disk is slow or another process keeps it busy"
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _place(file: str) -> tuple[int, int] | None:

@@ -34,6 +34,10 @@ _MAX_KINDS = 256
 _COLUMNS = "SELECT id, key, scope, period, run, starts_at_ms, resets_at_ms, match FROM balance"
 
 
+class NotNow(Exception):
+    """It would take longer than an event loop may stand still."""
+
+
 @dataclass(slots=True)
 class _Kind:
     """Calls with the same labels: which balances count them, among the first so many that are known."""
@@ -47,6 +51,8 @@ class Live:
     """The balances of one run, and of all runs, whose period is not long over. Methods raise sqlite3.Error."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        self.is_hurried = False
+        """True while an event loop waits: what takes long raises NotNow."""
         self._sql = connection.execute
         self._run: str | None = None
         self._since_ms = 0
@@ -58,6 +64,9 @@ class Live:
 
     def refresh(self, run: str, started_at_ms: int) -> None:
         """Learn of balances that others have made; to be called before anything is written in a transaction."""
+        is_known = run == self._run and started_at_ms >= self._since_ms and len(self._known) < self._enough
+        if self.is_hurried and not is_known:
+            raise NotNow
         if run != self._run or started_at_ms < self._since_ms:
             self._read(run, started_at_ms)
         elif len(self._known) >= self._enough:
