@@ -140,7 +140,9 @@ def _outcome(batch: JsonObject, provider: str) -> Outcome | None:
         return None
     results = id_of(batch, "output_file_id")
     counts = mapping(batch.get("request_counts"))
-    if not results and (counts.get("completed") == 0 or status.lower() == "failed"):
+    total = counts.get("total")
+    all_failed = counts.get("completed") == 0 and (not results or (total and counts.get("failed") == total))
+    if all_failed or (not results and status.lower() == "failed"):
         return Outcome(job, NOTHING_BILLED)
     reading = _whole_bill(batch, provider)
     if reading is None and not results:

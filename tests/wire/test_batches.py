@@ -214,6 +214,8 @@ USAGE = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
         (batch(status="failed"), "void"),
         (batch(status="CANCELLED", request_counts={"completed": 0}), "void"),
         (batch(output_file_id="f", request_counts={"completed": 0}), "later"),
+        (batch(output_file_id="f", request_counts={"total": 0, "completed": 0, "failed": 0}), "later"),
+        (batch(output_file_id="f", request_counts={"total": 2, "completed": 0, "failed": 2}), "void"),
         (batch(output_file_id="f", model="gpt-5", usage=USAGE), "later"),
         (batch(output_file_id="f", model="gpt-4o-audio-preview", usage=USAGE), "later"),
         (batch(output_file_id="f", model="gpt-4o", usage={**USAGE, "input_tokens": -1}), "later"),
