@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from operator import add, attrgetter
 
 from llmcap_addon.money import Nanousd
 
@@ -55,38 +56,42 @@ class Usage:
     """Cohere's unit of a rerank: one query over up to 100 documents."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 0:
-                raise ValueError(f"{field.name} ({getattr(self, field.name)}) is negative")
+        counts = _COUNTS(self)  # all at once: several usages are made per call
+        if min(counts) < 0:
+            name = next(name for name, count in zip(_NAMES, counts, strict=True) if count < 0)
+            raise ValueError(f"{name} ({getattr(self, name)}) is negative")
         for part, whole in _SUBSETS:
-            if getattr(self, part) > getattr(self, whole):
-                raise ValueError(f"{part} ({getattr(self, part)}) exceeds {whole} ({getattr(self, whole)})")
+            if counts[part] > counts[whole]:
+                raise ValueError(f"{_NAMES[part]} ({counts[part]}) exceeds {_NAMES[whole]} ({counts[whole]})")
         for one, two, whole in _DISJOINT:
-            if getattr(self, one) + getattr(self, two) > getattr(self, whole):
-                raise ValueError(f"{one} and {two} together exceed {whole}")
+            if counts[one] + counts[two] > counts[whole]:
+                raise ValueError(f"{_NAMES[one]} and {_NAMES[two]} together exceed {_NAMES[whole]}")
 
     def plus(self, other: Usage) -> Usage:
         """Add two usages, count by count."""
-        return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+        return Usage(*map(add, _COUNTS(self), _COUNTS(other)))
 
 
+_NAMES = tuple(field.name for field in fields(Usage))
+_COUNTS = attrgetter(*_NAMES)
+_AT = {name: place for place, name in enumerate(_NAMES)}
 _SUBSETS = (
-    ("cache_read_tokens", "input_tokens"),
-    ("cache_write_tokens", "input_tokens"),
-    ("cache_write_1h_tokens", "cache_write_tokens"),
-    ("input_audio_tokens", "input_tokens"),
-    ("cache_read_audio_tokens", "cache_read_tokens"),
-    ("reasoning_tokens", "output_tokens"),
-    ("input_image_tokens", "input_tokens"),
-    ("cache_read_image_tokens", "cache_read_tokens"),
-    ("output_audio_tokens", "output_tokens"),
-    ("output_image_tokens", "output_tokens"),
+    (_AT["cache_read_tokens"], _AT["input_tokens"]),
+    (_AT["cache_write_tokens"], _AT["input_tokens"]),
+    (_AT["cache_write_1h_tokens"], _AT["cache_write_tokens"]),
+    (_AT["input_audio_tokens"], _AT["input_tokens"]),
+    (_AT["cache_read_audio_tokens"], _AT["cache_read_tokens"]),
+    (_AT["reasoning_tokens"], _AT["output_tokens"]),
+    (_AT["input_image_tokens"], _AT["input_tokens"]),
+    (_AT["cache_read_image_tokens"], _AT["cache_read_tokens"]),
+    (_AT["output_audio_tokens"], _AT["output_tokens"]),
+    (_AT["output_image_tokens"], _AT["output_tokens"]),
 )
 _DISJOINT = (
-    ("cache_read_tokens", "cache_write_tokens", "input_tokens"),
-    ("input_audio_tokens", "input_image_tokens", "input_tokens"),
-    ("cache_read_audio_tokens", "cache_read_image_tokens", "cache_read_tokens"),
-    ("output_audio_tokens", "output_image_tokens", "output_tokens"),
+    (_AT["cache_read_tokens"], _AT["cache_write_tokens"], _AT["input_tokens"]),
+    (_AT["input_audio_tokens"], _AT["input_image_tokens"], _AT["input_tokens"]),
+    (_AT["cache_read_audio_tokens"], _AT["cache_read_image_tokens"], _AT["cache_read_tokens"]),
+    (_AT["output_audio_tokens"], _AT["output_image_tokens"], _AT["output_tokens"]),
 )
 
 NO_USAGE = Usage()

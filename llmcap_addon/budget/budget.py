@@ -12,6 +12,10 @@ from llmcap_addon.money import Nanousd
 MAX_LABEL_CHARS = 512
 """Labels come from requests. Longer ones are cut: the longest real model id, an AWS ARN, stays far below."""
 
+MAX_REMEMBERED = 1_000
+"""Combinations of minute and labels whose charges are remembered."""
+_MINUTE_MS = 60_000
+
 
 class Budget:
     """May it be spent? Answers for all caps at once; every method that touches the store raises StoreError.
@@ -25,17 +29,29 @@ class Budget:
         self.store = store
         self.run_id = run_id
         self._clock = clock
+        self._charges: dict[tuple[object, ...], tuple[Charge, ...]] = {}
+        """What the calls begun in one minute count against, by minute and labels: no period turns within a minute, no
+        timezone changes its offset in one, and each call asks several times."""
 
     def replace_caps(self, caps: Sequence[Cap], timezone: str) -> None:
         """Take the caps of a reloaded caps.yaml; calls in flight are held to them from their next extension on."""
         self.caps = tuple(caps)
         self.timezone = timezone
+        self._charges.clear()
 
     def charges(self, labels: Mapping[str, str], at_ms: int) -> tuple[Charge, ...]:
         """Name every balance that a call begun at this time counts against."""
-        clean = {label: _clean(value) for label, value in labels.items()}
-        found = (cap.charge(clean, at_ms, self.timezone, self.run_id) for cap in self.caps)
-        return tuple(charge for charge in found if charge is not None)
+        key = (at_ms // _MINUTE_MS, *labels.items())
+        known = self._charges.get(key)
+        if known is None:
+            clean = {label: _clean(value) for label, value in labels.items()}
+            found = (cap.charge(clean, at_ms, self.timezone, self.run_id) for cap in self.caps)
+            known = tuple(charge for charge in found if charge is not None)
+            if len(self._charges) >= MAX_REMEMBERED:
+                self._charges.clear()
+            if all(len(value) <= MAX_LABEL_CHARS for value in labels.values()):
+                self._charges[key] = known
+        return known
 
     async def reserve(self, entry: Entry, labels: Mapping[str, str], amount: Nanousd) -> Reserved | Short:
         """Set an amount (> 0) aside under every cap that counts the call, or under none.

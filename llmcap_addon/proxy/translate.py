@@ -91,14 +91,27 @@ def listening(proxyserver: Proxyserver) -> str:
 
 def request_head(request: http.Request, host: str) -> Request:
     """A request as dialects read it, still without its body; `host` is the one we decided on."""
-    path, _, _ = request.path.partition("?")
+    path, mark, _ = request.path.partition("?")
     return Request(
         method=request.method.upper(),
         host=host,
         path=path,
-        query=dict(request.query),
-        headers={name.lower(): value for name, value in request.headers.items()},
+        query=dict(request.query) if mark else {},
+        headers=lowered(request.headers),
     )
+
+
+def lowered(headers: http.Headers) -> dict[str, str]:
+    """Headers by name in lower case, those that repeat joined by commas.
+
+    The same as mitmproxy's own view of them, which goes through all for each name.
+    """
+    told: dict[str, str] = {}
+    for raw_name, raw_value in headers.fields:
+        name = raw_name.decode("utf-8", "surrogateescape").lower()
+        value = raw_value.decode("utf-8", "surrogateescape")
+        told[name] = f"{told[name]}, {value}" if name in told else value
+    return told
 
 
 def read(
@@ -142,7 +155,7 @@ def stream_through(flow: http.HTTPFlow, exchange: Exchange) -> None:
     """Let a response's body run through an exchange, and frame it so that it can end early."""
     assert flow.response is not None
     headers = flow.response.headers
-    told = {name.lower(): value for name, value in headers.items()}
+    told = lowered(headers)
     decodes = exchange.begin(ResponseHead(flow.response.status_code, told.get("content-type", ""), told))
     if decodes:
         headers.pop("content-encoding", None)

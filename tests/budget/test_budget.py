@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llmcap_addon.budget.budget import MAX_LABEL_CHARS, Budget, fits_without_others
+from llmcap_addon.budget.budget import MAX_LABEL_CHARS, MAX_REMEMBERED, Budget, fits_without_others
 from llmcap_addon.budget.caps import Cap
 from llmcap_addon.budget.ledger import Reserved, Short, Store
 from tests.budget.samples import NOON_MS, RUN, Clock, entry, labels, settlement
@@ -114,3 +116,41 @@ async def test_fits_without_others(budget: Budget) -> None:
     assert isinstance(outcome, Short)
     assert fits_without_others(outcome, 40)
     assert not fits_without_others(outcome, 41)
+
+
+NAMES = st.sampled_from(["gpt-4o", "grok-4", "x" * (MAX_LABEL_CHARS + 1)])
+DAY_MS = 86_400_000
+CLOCKS_CHANGE_MS = 1_743_865_200_000
+"""2025-04-05 15:00 UTC: the end of summer time at Lord Howe, whose clocks go back by half an hour, so that hours begin
+at other minutes from then on."""
+
+
+@settings(max_examples=60)
+@given(
+    calls=st.lists(
+        st.tuples(st.integers(CLOCKS_CHANGE_MS - DAY_MS, CLOCKS_CHANGE_MS + DAY_MS), NAMES, NAMES), min_size=2
+    ),
+    gap_ms=st.integers(0, 120_000),
+)
+def test_what_is_remembered_of_charges_is_what_would_be_worked_out(
+    calls: list[tuple[int, str, str]], gap_ms: int
+) -> None:
+    """Whatever calls came before, charges are those that a budget which remembers nothing names."""
+    caps = [DAILY, GPT, EACH, GROK, Cap("hourly", 7, "hour"), Cap("run", 9, "run")]
+    where = "Australia/Lord_Howe"
+    remembers = Budget(caps, None, lambda: 0, where, RUN)  # type: ignore[arg-type]  # no store is asked
+    for at_ms, model, client in calls:
+        said = {"host": "h", "provider": "p", "model": model, "client": client}
+        for moment in (at_ms, at_ms + gap_ms):
+            fresh = Budget(caps, None, lambda: 0, where, RUN)  # type: ignore[arg-type]
+            assert remembers.charges(said, moment) == fresh.charges(said, moment)
+
+
+def test_changed_caps_and_endless_labels_are_not_remembered() -> None:
+    """New caps count from the next call on, and a client that invents models takes bounded memory."""
+    budget = Budget([DAILY], None, lambda: 0, "UTC", RUN)  # type: ignore[arg-type]
+    for number in range(MAX_REMEMBERED + 5):
+        assert len(budget.charges({"model": f"m{number}"}, NOON_MS)) == 1
+    assert len(budget._charges) <= MAX_REMEMBERED
+    budget.replace_caps([DAILY, GROK], "UTC")
+    assert len(budget.charges({"model": "grok-4"}, NOON_MS)) == 2
