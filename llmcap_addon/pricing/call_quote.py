@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from llmcap_addon.call import Call
@@ -12,6 +12,9 @@ from llmcap_addon.pricing.cost import cost_by_piece
 from llmcap_addon.pricing.family import Factor
 from llmcap_addon.pricing.rates import FEMTOUSD_PER_NANOUSD, RateCard, Rates, dearest
 from llmcap_addon.usage import Usage
+
+MAX_KNOWN = 16
+"""Lengths of input whose worst cost is remembered; nearly all calls have one or two."""
 
 
 def one_of(call: Call) -> tuple[str, ...]:
@@ -56,6 +59,8 @@ class CallQuote:
     """How the model's tokenizer compares with the one we count with."""
     beside: int = 0
     """What further models that the request allows may cost on top, in femto-dollars."""
+    _known: dict[int, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `_worst` has said already: each chunk of a stream asks several times, for one or two lengths of input."""
 
     def least_tokens(self, counted: int) -> int:
         """Undo the factor that `count_output` put on top of its count."""
@@ -77,9 +82,14 @@ class CallQuote:
     def _worst(self, input_tokens: int | None) -> tuple[int, int]:
         """Give what input, tools and pieces cost, and what each output token does, in femto-dollars."""
         tokens = self.input_tokens if input_tokens is None else input_tokens
-        rates = self.card.at(tokens)
-        fixed = tokens * self._worst_input(rates) + cost_by_piece(rates, self.pieces) + self.beside
-        return fixed, max(rates.output, rates.reasoning, rates.audio_output, rates.image_output)
+        known = self._known.get(tokens)
+        if known is None:
+            rates = self.card.at(tokens)
+            fixed = tokens * self._worst_input(rates) + cost_by_piece(rates, self.pieces) + self.beside
+            known = fixed, max(rates.output, rates.reasoning, rates.audio_output, rates.image_output)
+            if len(self._known) < MAX_KNOWN:
+                self._known[tokens] = known
+        return known
 
     def _worst_input(self, rates: Rates) -> int:
         worst = max(rates.input, rates.cached_input)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from llmcap_addon.money import Nanousd, ceil_div
 from llmcap_addon.pricing.rates import FEMTOUSD_PER_NANOUSD, RateCard, Rates
 from llmcap_addon.usage import Usage
@@ -21,8 +23,10 @@ _BY_PIECE = (
 """(what a usage counts, the rate of it, how many of the first make one of the second)."""
 COUNTS = tuple(count for count, _, _ in _BY_PIECE)
 """What a usage counts by the piece, its provider's tools included."""
-_MODEL_PIECES = tuple(count for count, rate, _ in _BY_PIECE if rate.startswith("per_"))
-_AUDIO = (
+_MODEL_PIECES = attrgetter(*(count for count, rate, _ in _BY_PIECE if rate.startswith("per_")))
+_PIECES = attrgetter(*COUNTS)
+_GUESSABLE = (
+    *((count, rate) for count, rate, _ in _BY_PIECE),
     ("input_audio_tokens", "audio_input"),
     ("cache_read_audio_tokens", "cached_audio"),
     ("output_audio_tokens", "audio_output"),
@@ -52,28 +56,42 @@ def exact_cost(card: RateCard, usage: Usage) -> int:
 
 def cost_by_piece(rates: Rates, usage: Usage) -> int:
     """Price what is not billed by tokens: tools, pictures, characters, time, pages; in femto-dollars."""
+    counts = _PIECES(usage)
+    if not any(counts):
+        return 0
     return sum(
-        ceil_div(getattr(usage, count) * getattr(rates, rate), size)
-        for count, rate, size in _BY_PIECE
-        if getattr(usage, count)
+        ceil_div(count * getattr(rates, rate), size)
+        for count, (_, rate, size) in zip(counts, _BY_PIECE, strict=True)
+        if count
     )
 
 
 def has_pieces(usage: Usage) -> bool:
     """True when a usage counts something that a model (not its tools) is billed for by the piece."""
-    return any(getattr(usage, count) for count in _MODEL_PIECES)
+    return any(_MODEL_PIECES(usage))
 
 
 def rests_on_a_guess(card: RateCard, usage: Usage) -> bool:
     """True when a usage counts something whose price no list names."""
     if not card.guessed:
         return False
-    counted = (*((count, rate) for count, rate, _ in _BY_PIECE), *_AUDIO)
-    return any(rate in card.guessed and getattr(usage, count) for count, rate in counted)
+    return any(rate in card.guessed and getattr(usage, count) for count, rate in _GUESSABLE)
 
 
 def _input(rates: Rates, usage: Usage) -> int:
     plain = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
+    if not (usage.input_audio_tokens or usage.input_image_tokens):
+        written = usage.cache_write_tokens - usage.cache_write_1h_tokens
+        return (
+            plain * rates.input
+            + written * rates.cache_write
+            + usage.cache_write_1h_tokens * rates.cache_write_1h
+            + usage.cache_read_tokens * rates.cached_input
+        )
+    return _input_of_kinds(rates, usage, plain)
+
+
+def _input_of_kinds(rates: Rates, usage: Usage, plain: int) -> int:
     read_text = usage.cache_read_tokens - usage.cache_read_audio_tokens - usage.cache_read_image_tokens
     total = usage.cache_read_audio_tokens * rates.cached_audio + usage.cache_read_image_tokens * rates.cached_image
     # Providers don't say how much audio or how many images were written to the cache: they are taken from what was not

@@ -25,6 +25,7 @@ from mitmproxy.master import Master
 from llmcap_addon.config import Config
 from llmcap_addon.errors import LLMCapError
 from llmcap_addon.keep import keep_folder
+from llmcap_addon.proxy.addons import LeanAddons
 from llmcap_addon.proxy.hooks import Hooks
 from llmcap_addon.proxy.service import Service, Settings, Summary
 
@@ -82,6 +83,7 @@ class LeanProxy:
         except OSError as error:
             raise LLMCapError(f"the folder {wanted.ca_dir} can't be made or closed to others: {error}") from error
         master = Master(options.Options())
+        master.addons = LeanAddons(master)
         # Without a view somebody else owns standard output: the child of `llmcap run`.
         output = termlog.TermLog(sys.stderr if wanted.view == "off" else sys.stdout)
         self._master = master
