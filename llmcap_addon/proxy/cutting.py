@@ -144,7 +144,9 @@ class CuttableHttpStream(HttpStream):
         if isinstance(event, RequestProtocolError) and self._reads_on():
             self._client_left = True
             return
-        if not isinstance(event, Nudge):
+        if isinstance(event, ResponseData) and not self._client_left:
+            yield from super()._handle_event(event)  # never waits, so that nobody leaves meanwhile
+        elif not isinstance(event, Nudge):
             yield from self._to_those_present(super()._handle_event(event))
         if self.server_state == self.state_stream_response_body:
             yield from self._to_those_present(self._obey())
@@ -220,12 +222,36 @@ class CuttableHttpLayer(HttpLayer):
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if not isinstance(event, Nudge):
-            yield from super()._handle_event(event)
+            yield from _joined(super()._handle_event(event))
             return
         for stream in list(self.streams.values()):
             # A stream with a child is a tunnel (CONNECT): the flow runs somewhere inside it.
             if stream.child_layer is not None or getattr(stream, "flow", None) is event.flow:
                 yield from self.event_to_child(stream, event)
+
+
+def _joined(produced: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
+    """Write in one piece what goes to one connection in a row, a head and its body: each write is a system call."""
+    waiting: commands.SendData | None = None
+    reply = None
+    while True:
+        try:
+            command = produced.send(reply)
+        except StopIteration:
+            break
+        reply = None
+        if isinstance(command, commands.SendData):
+            if waiting is not None and waiting.connection is command.connection:
+                waiting.data += command.data
+                continue
+            waiting, command = command, waiting
+        elif waiting is not None:
+            yield waiting
+            waiting = None
+        if command is not None:
+            reply = yield command
+    if waiting is not None:
+        yield waiting
 
 
 def nudge(flow: http.HTTPFlow | None) -> None:

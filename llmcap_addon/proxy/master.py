@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from mitmproxy import options
+from mitmproxy.addonmanager import AddonManager
 from mitmproxy.addons import core, disable_h2c, next_layer, proxyauth, proxyserver, termlog, tlsconfig
 from mitmproxy.master import Master
 
@@ -83,7 +84,8 @@ class LeanProxy:
         except OSError as error:
             raise LLMCapError(f"the folder {wanted.ca_dir} can't be made or closed to others: {error}") from error
         master = Master(options.Options())
-        master.addons = LeanAddons(master)
+        addons: AddonManager = LeanAddons(master)
+        master.addons = addons
         # Without a view somebody else owns standard output: the child of `llmcap run`.
         output = termlog.TermLog(sys.stderr if wanted.view == "off" else sys.stdout)
         self._master = master

@@ -6,10 +6,12 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+from mitmproxy import connection
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.hooks import Hook
 from mitmproxy.options import Options
-from mitmproxy.proxy import events
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode, HttpStream
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
@@ -19,6 +21,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseEndOfMessage,
     ResponseProtocolError,
 )
+from mitmproxy.proxy.layers.http._hooks import HttpResponseHeadersHook
 from mitmproxy.test import taddons, tflow
 
 from llmcap_addon.proxy import cutting
@@ -282,3 +285,39 @@ async def test_nudging_a_client_that_is_gone_does_nothing() -> None:
     """The connection may have gone while the ledger was asked."""
     with taddons.context(Proxyserver()):
         cutting.nudge(tflow.tflow())
+
+
+async def test_a_head_and_its_body_are_written_at_once(opts: Options) -> None:
+    """What goes to one connection in a row is one write, in its order; nothing moves from one connection to another."""
+    client = connection.Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), timestamp_start=0)
+    client.state = connection.ConnectionState.OPEN
+    context = Context(client, opts)
+    context.server.address = ("api.openai.com", 80)
+    layer = CuttableHttpLayer(context, HTTPMode.transparent)
+    written: list[tuple[connection.Connection, bytes]] = []
+
+    def feed(event: events.Event) -> None:
+        pending: list[events.Event] = [event]
+        while pending:
+            for command in layer.handle_event(pending.pop(0)):
+                if isinstance(command, commands.SendData):
+                    written.append((command.connection, command.data))
+                elif isinstance(command, commands.OpenConnection):
+                    command.connection.state = connection.ConnectionState.OPEN
+                    pending.append(events.OpenConnectionCompleted(command, None))
+                elif isinstance(command, commands.StartHook):
+                    if isinstance(command, HttpResponseHeadersHook):
+                        assert command.flow.response is not None
+                        command.flow.response.stream = True
+                    pending.append(events.HookCompleted(command, None))
+
+    feed(events.Start())
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: api.openai.com\r\ncontent-length: 5\r\n\r\n"
+    feed(events.DataReceived(client, head + b"hello"))
+    [(server, sent)] = written
+    assert server is not client
+    assert sent.endswith(b"\r\n\r\nhello")
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc"
+    feed(events.DataReceived(server, answer))
+    feed(events.DataReceived(server, b"def"))
+    assert written[1:] == [(client, answer), (client, b"def")]
