@@ -245,7 +245,7 @@ def _joined(produced: layer.CommandGenerator[None]) -> layer.CommandGenerator[No
                 waiting.data += command.data
                 continue
             waiting, command = command, waiting
-        elif waiting is not None:
+        elif waiting is not None and not isinstance(command, commands.Log):
             yield waiting
             waiting = None
         if command is not None:
