@@ -211,10 +211,11 @@ OVER_WEBSOCKET = (
         only=("openai", "azure"),
         shown="wss://…/responses",
     ),
-    # Azure names its deployment in the query (`_configure_realtime` in the `openai` SDK's `lib/azure`).
+    # Azure names its deployment in the query (`_configure_realtime` in the `openai` SDK's `lib/azure`). Translation and
+    # Live are billed by time, which the dialect says when it does not open them.
     Endpoint(
         "openai",
-        f"{_AZURE}/realtime",
+        f"{_AZURE}/realtime(?:/translations)?|/live(?:/.*)?",
         REALTIME,
         "openai.types.realtime.RealtimeServerEvent",
         only=("openai", "azure"),

@@ -17,7 +17,7 @@ _GOOGLE_FREE = re.compile(
 _OPENAI_FREE = re.compile(
     r"/files(?:/.*)?|/uploads(?:/.*)?|/responses/input_tokens|/responses/[^/]+/cancel|/chat/completions/[^/]+"
     r"|/conversations(?:/.*)?|/batches/[^/]+/cancel|/fine_tuning/jobs/[^/]+/(?:cancel|pause)|/organization/.*"
-    r"|/webhook_endpoints(?:/.*)?|/realtime/(?:client_secrets|sessions|transcription_sessions)|/moderations"
+    r"|/webhook_endpoints(?:/.*)?|/realtime/(?:(?:translations/)?client_secrets|sessions|transcription_sessions)|/moderations"
 )
 """At OpenAI itself. The realtime ones only mint keys; what these open is a websocket or /realtime/calls."""
 _COMPATIBLE_FREE = re.compile(

@@ -67,6 +67,8 @@ class RealtimeTalk:
 
     def __init__(self, name: str, request: Request, target: Target, client: str, count: CountOutput) -> None:
         self._count = count
+        if not request.path.rstrip("/").lower().endswith("/realtime"):
+            raise UnreadableRequest("it is billed by the time that a session lasts")
         if request.query.get("call_id"):
             raise UnreadableRequest("the call that it joins runs over WebRTC or SIP, where nobody here can count it")
         self._session = Session(only_transcribes=request.query.get("intent") == "transcription")

@@ -185,7 +185,15 @@ async def test_a_transcript_written_at_once_is_posted_without_a_commit(waiting: 
     assert row.cost > 0
 
 
-@pytest.mark.parametrize("path", ["/v1/realtime?call_id=rtc_1", "/v1/realtime?model=gpt-realtime-translate"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/realtime?call_id=rtc_1",
+        "/v1/realtime?model=gpt-realtime-translate",
+        "/v1/realtime/translations?model=gpt-realtime-translate",
+        "/v1/live/sessions/sess_1/fork",
+    ],
+)
 async def test_what_can_not_be_metered_is_told_why(waiting: Proxy, path: str) -> None:
     """In OpenAI's shape, before a connection is there."""
     await waiting.hooks.running()

@@ -288,6 +288,7 @@ def test_deployments_are_known_by_what_hosts_says() -> None:
         "api.openai.com/v1/chat/completions/chatcmpl-1",
         "api.openai.com/v1/conversations/conv_1/items",
         "api.openai.com/v1/realtime/client_secrets",
+        "api.openai.com/v1/realtime/translations/client_secrets",
         "api.anthropic.com/v1/messages/count_tokens",
         "api.anthropic.com/v1/messages/batches/b_1/cancel",
         "api.anthropic.com/v1/files",
@@ -452,7 +453,6 @@ def test_other_methods_are_unmetered_or_free_but_never_metered() -> None:
     [
         ("api.x.ai/v1/responses", "openai.responses"),
         ("api.x.ai/v1/realtime", "openai.chat"),
-        ("api.openai.com/v1/realtime/translations", "openai.chat"),
         (
             "generativelanguage.googleapis.com/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiSurprise",
             "google.generate",
