@@ -8,6 +8,8 @@ Shapes: `xai_sdk`'s image requests over REST (https://docs.x.ai/developers/rest-
 
 from __future__ import annotations
 
+import re
+
 from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.money import ceil_div
@@ -17,9 +19,18 @@ from llmcap_addon.wire.dialect import CountTokens, Meter, Refusal, Request, Resp
 from llmcap_addon.wire.google import GENERATE
 from llmcap_addon.wire.google_request import items, named, refuse_field_masks
 from llmcap_addon.wire.meters import BodyMeter, FailedMeter
-from llmcap_addon.wire.openai_common import ErrorMeter, OpenAIErrors, model_name
+from llmcap_addon.wire.openai_common import ErrorMeter, OpenAIErrors, list_of, model_name
 from llmcap_addon.wire.openai_usage import record_head, record_usage
-from llmcap_addon.wire.text import ContentBuilder, JsonObject, boolean, load_json, mapping, parse_object, positive_int
+from llmcap_addon.wire.text import (
+    ContentBuilder,
+    JsonObject,
+    boolean,
+    load_json,
+    mapping,
+    parse_object,
+    positive_int,
+    string,
+)
 
 TELL_COST = frozenset({"xai", "openrouter"})
 """Whose answers say what they cost; what does not, there, is posted as it was reserved."""
@@ -27,6 +38,10 @@ MAX_PICTURES = 16
 """Of one request; the providers' own limits are 10 or lower."""
 _XAI_LARGEST = 2
 """The table has one price of a model, and a picture of "2k" or of more quality costs up to twice that."""
+_SIZE = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})")
+_TIERS = {"512": 512**2, "768": 768**2, "1k": 1024**2, "1.5k": 1536**2, "2k": 2048**2}
+_MAY_CHOOSE_MAX = re.compile(r"openai/(?!gpt-image-(?:1|1-mini|1\.5|2)$)")
+_USUAL_PIXELS, _AUTO_PIXELS, _LARGEST = 2_500_000, 2560 * 1440, 8_300_000
 _PIXELS = 1_000_000
 """Together bills by the million pixels. https://www.together.ai/pricing"""
 _SIDE = 1024
@@ -51,6 +66,9 @@ class PicturesDialect(OpenAIErrors):
             pictures = pictures * _XAI_LARGEST + _given(body)
         elif target.provider == "together":
             pictures *= megapixels(body)
+        elif target.provider == "openrouter":
+            # Each at the price of a picture of some two million pixels and high quality; what is given is read too.
+            pictures = pictures * _openrouter_size(body) + len(list_of(body, "input_references"))
         return _call(self.name, request, target, model_name(body, target), pictures, client)
 
     def amend(self, call: Call, body: bytes, max_output_tokens: int | None) -> bytes:
@@ -130,6 +148,21 @@ def _given(body: JsonObject) -> int:
     """Count the pictures to be edited, which are billed too; for less than one that is made."""
     several = body.get("images")
     return len(several) if isinstance(several, list) else int(body.get("image") is not None)
+
+
+def _openrouter_size(body: JsonObject) -> int:
+    """Give how often the price of a usual picture the largest model asks for this one.
+
+    gpt-image-2 makes 14,000 tokens of 2048 × 2048 at "high", 24,000 of the largest, and up to four times as many at the
+    qualities above it (as in `openai_images`); unset, it chooses 2560 × 1440 at most.
+    """
+    size = string(body, "size").lower() or string(body, "resolution").lower()
+    found = _SIZE.fullmatch(size)
+    pixels = int(found[1]) * int(found[2]) if found else _TIERS.get(size, _LARGEST if size else _AUTO_PIXELS)
+    usual = max(1, ceil_div(pixels, _USUAL_PIXELS))
+    quality = string(body, "quality").lower()
+    best = quality in ("xhigh", "max") or (quality in ("", "auto") and _MAY_CHOOSE_MAX.match(string(body, "model")))
+    return usual * (4 if best else 1)
 
 
 def megapixels(body: JsonObject) -> int:

@@ -48,7 +48,13 @@ def read(provider: str, answer: object, status: int = 200, **fields: Any) -> Met
         ("xai", {"images": [{"url": "x"}, {"url": "y"}]}, 4),
         ("together", {"n": 2}, 2),
         ("together", {"n": 2, "width": 2048, "height": 1024}, 6),
-        ("openrouter", {"n": 10}, 10),
+        ("openrouter", {"n": 10, "quality": "high", "resolution": "1K"}, 10),
+        ("openrouter", {"quality": "high", "size": "4K"}, 4),
+        ("openrouter", {"quality": "low", "size": "2048x2048", "input_references": [{}, {}]}, 4),
+        ("openrouter", {"quality": "max", "resolution": "512"}, 4),
+        ("openrouter", {}, 2),
+        ("openrouter", {"model": "openai/gpt-image-2.5-flare"}, 8),
+        ("openrouter", {"model": "openai/gpt-image-2", "quality": "auto"}, 2),
     ],
 )
 def test_as_many_pictures_as_may_be_billed(provider: str, fields: dict[str, Any], pictures: int) -> None:

@@ -13,6 +13,7 @@ from llmcap_addon.pricing.refresh import genai, litellm
 from llmcap_addon.pricing.refresh.levels import Levels, filled, merged, plain, priced, put, row_at, scaled, written
 from llmcap_addon.pricing.refresh.offpeak import as_json, joined
 from llmcap_addon.pricing.refresh.providers import (
+    DEAREST_PICTURES,
     ELSEWHERE,
     GOOGLE_IMAGE_TOKENS,
     GOOGLE_MEDIA,
@@ -109,6 +110,8 @@ def _one(
             told.clear()
     levels = merged([levels for levels in (first, second) if levels])
     _once(levels, entry.get("mode"))
+    if dearest := DEAREST_PICTURES.get((provider, name.removeprefix("us.").removesuffix(":0"))):
+        put(levels, 0, "standard", "per_image", dearest)
     # An alias for which the sources tell no price of audio: that of its dated sibling, which litellm alone lists.
     for sibling in theirs.siblings(name):
         levels = filled(levels, sibling, _AUDIO)

@@ -85,7 +85,8 @@ SOURCES: Mapping[str, Source] = {
         # beyond the free ones, taken as an hour each.
         fees={"web_search": "10", "code_session": "50"},
     ),
-    "google": Source(("google",), ("gemini",), ("gemini/",)),
+    # Imagen 4's best asked $0.06 for a picture; https://ai.google.dev/gemini-api/docs/pricing.
+    "google": Source(("google",), ("gemini",), ("gemini/",), fees={"per_image": "0.06"}),
     "openrouter": Source(
         ("openrouter",), ("openrouter",), ("openrouter/",),
         # https://openrouter.ai/docs/guides/overview/multimodal/pdfs: Mistral's OCR at $2 a thousand pages, which asks
@@ -135,7 +136,7 @@ SOURCES: Mapping[str, Source] = {
             "language-models", "anthropic_models", "mistral_models", "openai_models", "llama_models", "ai21_models",
             "deepseek_models", "qwen_models", "zai_models", "moonshot_models", "minimax_models", "text-models",
         )), "vertex_ai-embedding-models"),
-        ("vertex_ai/",), _vertex,
+        ("vertex_ai/",), _vertex, fees={"per_image": "0.06"},
     ),
     "github-copilot": _simple("github-copilot", "github_copilot"),
     "moonshot": _simple("moonshotai", "moonshot"),
@@ -154,6 +155,14 @@ SOURCES: Mapping[str, Source] = {
     "opencode": Source((), ("opencode_go",), ("opencode_go/",)),
 }  # fmt: skip
 """The table's providers, named as in wire/hosts.py; `ROUTED` beside them."""
+
+DEAREST_PICTURES: Mapping[tuple[str, str], Decimal] = {
+    ("bedrock", "amazon.nova-canvas-v1"): Decimal("0.08"),
+    ("bedrock", "amazon.titan-image-generator-v1"): Decimal("0.012"),
+    ("bedrock", "amazon.titan-image-generator-v2"): Decimal("0.012"),
+}
+"""(provider, model) → what its largest picture of the best quality costs, where the sources tell a smaller one's price.
+https://aws.amazon.com/bedrock/pricing"""
 
 ROUTED = {"huggingface": "huggingface_"}
 """A router whose sellers genai-prices lists one by one, under ids that begin so; a name may end in ":SELLER".
