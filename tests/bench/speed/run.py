@@ -16,6 +16,8 @@ from tests.bench.speed import gate, memory, requests, start, streams, talk, work
 from tests.bench.speed.figures import Figure, markdown, table
 
 ROUNDS = 5
+MOST_LINES = 5
+"""Shown of what a contender that failed has printed last."""
 KINDS: dict[str, tuple[str, Callable[[int], list[Figure]]]] = {
     "requests": ("processor time of a request, and what a proxy adds to it", requests.measure),
     "streams": ("processor time and delay of a stream's events", streams.measure_streams),
@@ -67,7 +69,8 @@ def run(
         try:
             found += KINDS[name][1](rounds)
         except (RuntimeError, TimeoutError, OSError) as error:
-            failures.append(f"{name} was not measured: {error}")
+            told = str(error).splitlines()
+            failures.append("\n".join([f"{name} was not measured: {told[0]}", *told[1:][-MOST_LINES:]]))
             found.append(Figure(name, ()))
     machine = {
         "cores": os.cpu_count(),

@@ -46,8 +46,8 @@ def measure(rounds: int) -> list[Figure]:
     other, idle = _mean([served.other for served in two]), _mean([max(0.0, served.idle) for served in two])
     note = (
         "with one worker the load and the upstream have a core to themselves, with two they share both cores with them: "
-        f"they took {other:.0%} of the machine then, and {idle:.0%} of it was idle. Free of that, two cores serve what "
-        "their processor time allows: the line below"
+        f"they took {other:.0%} of the machine then, and {idle:.0%} of it was idle or busy with other things. Free of "
+        "that, two cores serve what their processor time allows: the line below"
     )
     figures = [
         Figure(name, tuple(b.calls_a_second / a.calls_a_second for a, b in pairs), 1.8, at_least=True, note=note),
