@@ -33,6 +33,8 @@ MAX_QUEUED = 4_096
 """Frames of one client that wait in order: what a microphone sends in 40 seconds, twice as long as a request waits."""
 MAX_ANSWERS = 256
 """Responses of one connection that have not ended; OpenAI's service answers 16 at once and queues the others."""
+LAST_S = 120.0
+"""For so long what runs may go on when nothing more can be set aside: twice as long as a long answer takes to come."""
 LARGE_FRAME_BYTES = 256 << 10
 """Frames above this are read in a thread: parsing 1 MB takes long enough for other streams to feel it."""
 REFUSED_STATUS = 400
@@ -255,6 +257,7 @@ class Socket:
         self._last = Close(POLICY, refusal.message)
         self._queue.clear()
         self._end_if_quiet()
+        asyncio.get_running_loop().call_later(LAST_S, self._end, self._last)
 
     def _end_if_quiet(self) -> None:
         if self._last is not None and not any(answer.runs for answer in self._answers.values()):

@@ -34,6 +34,7 @@ from llmcap_addon.wire.openai_realtime_usage import OUTPUT_MS_PER_TOKEN, realtim
 from llmcap_addon.wire.openai_socket import NOT_JSON, NOT_TEXT
 from llmcap_addon.wire.openai_usage import MAX_NAME_CHARS, record_bad_usage, record_usage
 from llmcap_addon.wire.replies import encode_json, error_code, error_type
+from llmcap_addon.wire.seen import TOKENS_PER_ITEM
 from llmcap_addon.wire.socket import Asks, CountOutput, Denied, Free, Said, Stands, Told
 from llmcap_addon.wire.text import JsonObject, load_json, mapping, parse_object
 
@@ -43,6 +44,8 @@ POLICY = 1008
 """Close code (RFC 6455, 7.4.1)."""
 _BY_TIME = re.compile(r"translate|live")
 """Models billed for as long as a session lasts."""
+_PLAIN = re.compile(r"gpt-(?:4o(?:-mini)?-)?realtime(?:$|-mini|-preview|-1\.5|-\d{4}-)")
+"""Models that do not reason: a response shows all that it is billed for. Later ones do (`RealtimeReasoning`)."""
 _NAME = re.compile(r"[a-z0-9_.]{1,60}")
 _FREE = frozenset(
     {
@@ -193,7 +196,9 @@ class RealtimeTalk:
             return b"" if max_output_tokens is None else self._limit(min(max_output_tokens, MAX_LIMIT))
         if self._transcripts.admit(number, output_limit):
             return b""
-        reply = self._asked.pop(number)
+        reply = self._asked.pop(number, None)
+        if reply is None:
+            return b""  # what stood has begun while it grew
         reply.output_limit = output_limit
         self._sent.append(reply)
         event, frame, reply.event, reply.frame = reply.event, reply.frame, {}, b""
@@ -285,6 +290,8 @@ class RealtimeTalk:
             reply, unasked = self._begin(response)
             reply.name = name
             self._active[name] = reply
+            if _PLAIN.match(self._calls.model.lower()):
+                reply.reading.counted_at_usage = 0  # all that is billed is seen
             if reply.reads_all and not reply.apart:
                 self._conversation.begin()
             if unasked:
@@ -336,6 +343,8 @@ class RealtimeTalk:
             usage = realtime_usage(response.get("usage"))
             if usage is not None:
                 record_usage(reading, usage, final=True)
+            else:
+                reading.counted_output_tokens += TOKENS_PER_ITEM  # what wraps it
         except ValueError as error:
             record_bad_usage(reading, error)
         if reply.apart:

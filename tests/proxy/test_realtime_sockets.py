@@ -10,6 +10,7 @@ import pytest
 from mitmproxy.proxy.layers.http._events import RequestData, ResponseData
 from wsproto.events import CloseConnection, TextMessage
 
+from llmcap_addon.proxy import sockets
 from tests.proxy.addon import Proxy
 from tests.proxy.stream import STREAM_ID
 from tests.proxy.test_sockets import HANDSHAKE, Talk
@@ -34,7 +35,7 @@ def created(name: str = "resp_1", conversation: str | None = "conv_1") -> dict[s
 
 
 def done(name: str = "resp_1", inputs: int = 100, outputs: int = 10) -> dict[str, Any]:
-    usage = {"input_tokens": inputs, "output_tokens": outputs, "total_tokens": inputs + outputs}
+    usage: dict[str, Any] = {"input_tokens": inputs, "output_tokens": outputs, "total_tokens": inputs + outputs}
     usage |= {"input_token_details": {"text_tokens": inputs, "audio_tokens": 0}}
     usage |= {"output_token_details": {"text_tokens": outputs, "audio_tokens": 0}}
     return {"type": "response.done", "response": {"id": name, "status": "completed", "usage": usage}}
@@ -50,6 +51,10 @@ async def opened(proxy: Proxy, limit: str = "9", **more: Any) -> Talk:
     await talk.open(PATH)
     await talk.answer(session(**more))
     return talk
+
+
+def is_closed(talk: Talk) -> bool:
+    return talk.closed is not None
 
 
 async def states(proxy: Proxy) -> list[str]:
@@ -136,14 +141,29 @@ async def test_growth_that_does_not_fit_is_refused_while_another_answer_runs(wai
         await talk.say(append(60_000))
     assert talk.to_client[-1]["error"]["code"] == "llmcap_cap_spent"
     assert json.loads(json.dumps(talk.to_server[-1])) == {"type": "input_audio_buffer.clear"}
-    assert talk.closed is None
+    assert not is_closed(talk)
     sent = len(talk.to_server)
     await talk.say({"type": "response.cancel"})
     assert len(talk.to_server) == sent
     await talk.answer(done("resp_a"))
     await talk.settle()
-    assert talk.closed is not None
+    assert is_closed(talk)
     assert await states(waiting) == ["posted", "refused", "voided"]
+
+
+async def test_what_never_ends_does_not_keep_a_connection_that_is_to_end(
+    waiting: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A response that was asked for and never begins, when nothing more can be set aside."""
+    monkeypatch.setattr(sockets, "LAST_S", 0.0)
+    talk = await opened(waiting, "0.15")
+    await talk.say({"type": "response.create", "response": {"conversation": "none", "input": []}})
+    await talk.say(append())
+    await talk.settle()
+    await talk.settle()
+    assert talk.to_client[-1]["error"]["code"] == "llmcap_cap_reserved"
+    assert talk.server_closed is not None
+    assert await waiting.pending() == 0
 
 
 async def test_a_response_that_begins_after_a_refusal_is_cut_and_posted(waiting: Proxy) -> None:

@@ -25,6 +25,10 @@ SERVER_VAD = {"type": "server_vad", "create_response": True, "interrupt_response
 NO_TURNS: dict[str, Any] = {"audio": {"input": {"turn_detection": None}}}
 
 
+def _count(_: Call, text: str) -> int:
+    return len(text)
+
+
 def sound(length_ms: int, bytes_per_ms: int = 48) -> str:
     return base64.b64encode(bytes(length_ms * bytes_per_ms)).decode()
 
@@ -32,7 +36,13 @@ def sound(length_ms: int, bytes_per_ms: int = 48) -> str:
 def session(turns: Any = SERVER_VAD, transcription: Any = None, kind: str = "audio/pcm", **more: Any) -> dict[str, Any]:
     heard = {"format": {"type": kind}, "turn_detection": turns, "transcription": transcription}
     made = {"format": {"type": kind}, "voice": "marin"}
-    base = {"type": "realtime", "model": "gpt-realtime", "max_output_tokens": "inf", "tools": [], "prompt": None}
+    base: dict[str, Any] = {
+        "type": "realtime",
+        "model": "gpt-realtime",
+        "max_output_tokens": "inf",
+        "tools": [],
+        "prompt": None,
+    }
     return {**base, "audio": {"input": heard, "output": made}, **more}
 
 
@@ -41,9 +51,7 @@ class Connection:
 
     def __init__(self, target: Target | None = None, created: dict[str, Any] | None = None, **query: str) -> None:
         request = Request("GET", "api.openai.com", "/v1/realtime", query or {"model": "gpt-realtime"})
-        self.talk: RealtimeTalk = REALTIME_SOCKET.open(
-            request, target or Target("openai"), "voice", lambda _, text: len(text)
-        )
+        self.talk: RealtimeTalk = REALTIME_SOCKET.open(request, target or Target("openai"), "voice", _count)
         if created is not None:
             self.server("session.created", session=created)
 
@@ -196,7 +204,7 @@ def test_a_response_without_usage_counts_at_its_limit() -> None:
     one.server("response.output_audio.delta", response_id="resp_1", delta=sound(100))
     [told] = one.server("response.done", response={"id": "resp_1", "status": "failed", "usage": None})
     assert (told.ended, told.reading.final, told.reading.failed) == (True, False, True)
-    assert told.reading.counted_output_tokens == 2
+    assert (told.reading.counted_output_tokens, told.reading.counted_at_usage) == (2 + TOKENS_PER_ITEM, 0)
     [second] = one.stand()
     assert second.call.content.known_tokens == 777 + TOKENS_PER_ITEM
     assert heard_ms(second.call) >= 1_000 + HEADROOM_MS
@@ -217,6 +225,27 @@ def test_a_response_may_begin_before_it_stands() -> None:
     one.talk.admit(stands.number, 4_096, None)
     assert one.stand() == []
     assert one.done("resp_2").number == early.number
+
+
+def test_a_response_may_begin_while_what_stands_grows() -> None:
+    """What is admitted then is nothing any more."""
+    one = Connection(created=session())
+    one.say()
+    one.stand()
+    one.client("conversation.item.create", item={"type": "function_call_output", "output": "x"})
+    grown = one.talk.stand()
+    assert grown is not None
+    assert one.created().number == grown.number
+    assert one.talk.admit(grown.number, 4_096, None) == b""
+    assert one.stand() == []
+
+
+@pytest.mark.parametrize(("model", "shown"), [("gpt-realtime-mini", True), ("gpt-realtime-2.1", False), ("x", False)])
+def test_only_models_that_do_not_reason_show_all_that_they_bill(model: str, shown: bool) -> None:
+    """What others thought unseen is posted from above when a response breaks off."""
+    one = Connection(created=session(None, model=model), model=model)
+    one.create()
+    assert (one.created().reading.counted_at_usage == 0) is shown
 
 
 def test_what_is_refused_to_stand_begins_nothing_any_more() -> None:
@@ -436,7 +465,7 @@ def test_a_transcript_that_nobody_expects_is_told() -> None:
 def test_what_can_not_be_bounded_is_not_opened(query: dict[str, str], why: str) -> None:
     """Sessions billed by their length, and calls that run elsewhere."""
     with pytest.raises(UnreadableRequest, match=why):
-        Connection(**query)
+        REALTIME_SOCKET.open(Request("GET", "api.openai.com", "/v1/realtime", query), Target("openai"), "", _count)
 
 
 def test_a_secret_may_have_set_another_model() -> None:
