@@ -65,6 +65,7 @@ class Gate:
             budget=budget,
             pricing=lambda: self.pricing,
             runtime=runtime,
+            wake=self._admission.wake,
             on_change=self._tell,
             on_trouble=on_trouble,
             on_store_trouble=self._on_store_trouble,

@@ -31,6 +31,8 @@ MAX_UNSETTLED = 1_000
 the job expires, in full."""
 MANY_SHARES = 500
 """Requests of a batch that are priced at once, in some 10 ms; more of them in a thread."""
+MAX_UNHEARD_OF = 100
+"""Kept for a moment: most are of responses that were no jobs, and are looked at again."""
 MAX_UNREMEMBERED = 10_000
 """Notes kept for a store that fails; past it the oldest is lost, and its job is posted in full in the end."""
 
@@ -44,19 +46,24 @@ class Jobs:
         budget: Budget,
         pricing: Callable[[], Pricing],
         runtime: Runtime,
+        wake: Callable[[], None],
         on_change: Callable[[CallLine], None],
         on_trouble: Callable[[str], None],
         on_store_trouble: Callable[[str], None],
     ) -> None:
+        """`wake` is told when money was given back."""
         self._budget = budget
         self._pricing = pricing
         self._runtime = runtime
+        self._wake = wake
         self._on_change = on_change
         self._on_trouble = on_trouble
         self._on_store_trouble = on_store_trouble
         self._notes: dict[str, tuple[str, int]] = {}
         """Key → value and time, of notes that are not written yet."""
         self._unsettled: deque[tuple[str, Outcome]] = deque(maxlen=MAX_UNSETTLED)
+        self._unheard_of: deque[tuple[str, Outcome]] = deque(maxlen=MAX_UNHEARD_OF)
+        """Outcomes of jobs that nobody knew. Another process may have been about to write one's note."""
 
     @property
     def unwritten(self) -> int:
@@ -116,7 +123,8 @@ class Jobs:
         Never raises; a store that fails gets it later.
         """
         try:
-            await self._settle(host, outcome)
+            if not await self._settle(host, outcome):
+                self._unheard_of.append((host, outcome))
         except StoreError as error:
             self._on_store_trouble(str(error))
             self._unsettled.append((host, outcome))
@@ -125,8 +133,10 @@ class Jobs:
             self._on_trouble(f"internal error: a job could not be settled, it stays reserved: {what}")
 
     async def retry(self) -> None:
-        """Do what a failing store did not take; raises StoreError."""
+        """Do what a failing store did not take, and look once more for jobs that nobody knew; raises StoreError."""
         await self.write_notes()
+        for _ in range(len(self._unheard_of)):
+            self._unsettled.append(self._unheard_of.popleft())
         while self._unsettled:
             host, outcome = self._unsettled[0]
             try:
@@ -138,11 +148,12 @@ class Jobs:
             if self._unsettled and self._unsettled[0][1] is outcome:  # else it was pushed out meanwhile
                 self._unsettled.popleft()
 
-    async def _settle(self, host: str, outcome: Outcome) -> None:
+    async def _settle(self, host: str, outcome: Outcome) -> bool:
+        """Settle a job; False when nobody knows it."""
         found = await self._recall(job_key(host, outcome.job))
         note = read_note(found) if found is not None else None
         if found is None or note is None:
-            return
+            return False
         for name in outcome.also:
             self._note(job_key(host, name), found)
         await self.write_notes()
@@ -151,9 +162,10 @@ class Jobs:
         if usage is None and reading.failed:
             if await self._budget.void(note.entry, now_ms, 200, "the provider billed nothing of it"):
                 self._on_change(note.line(Usage(), 0, frozenset({"failed"})))
-            return
+                self._wake()
+            return True
         if usage is None or not reading.final or reading.unreadable:
-            return
+            return True
         call = note.call()
 
         def work_out() -> Priced:
@@ -178,6 +190,8 @@ class Jobs:
         )
         if await self._budget.settle(note.entry, settlement):
             self._on_change(note.line(usage, cost, settlement.marks))
+            self._wake()
+        return True
 
     # ── notes ──
 

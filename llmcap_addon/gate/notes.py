@@ -89,6 +89,8 @@ class Note:
     marks: tuple[str, ...]
     terms: Terms
     traits: Traits
+    requests: int = 0
+    """How many requests its bill must tell of, that none is left out; 0 where nobody says."""
 
     @classmethod
     def of(cls, entry: Entry, call: Call) -> Note:
@@ -99,7 +101,7 @@ class Note:
         terms = Terms(_short(asked.service_tier), _short(asked.speed), _short(asked.geography))
         return cls(
             entry.id, entry.started_at_ms, host, provider, model, client, dialect, entry.streamed, entry.billing,
-            tuple(sorted(entry.marks)), terms, traits_of(call.parts or (call,)),
+            tuple(sorted(entry.marks)), terms, traits_of(call.parts or (call,)), len(call.parts),
         )  # fmt: skip
 
     def text(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,7 @@ from llmcap_addon.errors import StoreError, UnreadableRequest
 from llmcap_addon.gate.admission import Policy
 from llmcap_addon.gate.endings import Ending
 from llmcap_addon.gate.jobs import KEPT_MS
+from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.gate.notes import Note, Stored, Traits, read_note, read_stored, traits_of
 from llmcap_addon.money import nanousd
 from llmcap_addon.report import make_report
@@ -238,6 +240,37 @@ async def test_a_bill_that_overtakes_the_note_is_not_lost(make_house: MakeHouse)
     assert await house.standing() == (COST, 0)
     [row] = await house.rows()
     assert (row.state, row.marks) == ("posted", frozenset())
+
+
+async def test_a_bill_that_comes_before_another_processs_note_waits_for_it(
+    make_house: MakeHouse, successor: House
+) -> None:
+    """Two workers share a ledger: one has the answer that names the job, the other sees the one that bills it."""
+    house = make_house("1")
+    await successor.gate.jobs.settle(HOST, told())
+    reserved = await begin(house)
+    assert await house.standing() == (0, reserved)
+    await successor.gate.retry_unwritten()
+    assert await house.standing() == (COST, 0)
+    await successor.gate.jobs.settle(HOST, told("resp_2"))
+    await successor.gate.retry_unwritten()
+    await begin(house, "resp_2")
+    await successor.gate.retry_unwritten()  # it was looked for once more, and no longer
+    assert (await house.standing())[1] > 0
+
+
+async def test_a_bill_makes_room_at_once(make_house: MakeHouse) -> None:
+    """Whoever waits for what the job holds is let out when it is billed."""
+    house = make_house("0.02", wait_ms=20_000)
+    await begin(house)
+    waiting = asyncio.create_task(house.gate.admit(JOB))
+    await house.advance(lambda: house.lines[-1].state == "waiting")
+    await house.gate.jobs.settle(HOST, told())
+    for _ in range(1_000):
+        await asyncio.sleep(0.001)  # the ledger's thread is real
+        if waiting.done():
+            break
+    assert isinstance(await waiting, LiveCall)
 
 
 async def test_a_note_of_another_kind_is_ignored(make_house: MakeHouse) -> None:
