@@ -50,6 +50,11 @@ class SocketHooks:
         try:
             talk = SOCKETS[route.dialect_name].open(request, target, client, count)
         except UnreadableRequest as error:
+            allowed = service.config.unmetered == "allow"
+            service.unclaimed.note(route.host, "WEBSOCKET", request.path, forwarded=allowed)
+            if allowed:
+                log.warning("llmcap: not metered, forwarded: a websocket to %s: %s", route.host, error)
+                return None
             refusal = messages.failure("unmetered", f"refused, this websocket can't be metered: {error}")
             await service.gate.note_refusal(route.dialect_name, route.host, route.provider, client, refusal)
             shape = DIALECTS[GENERATE if route.dialect_name.startswith("google.") else CHAT]

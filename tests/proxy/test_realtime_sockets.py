@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from mitmproxy.proxy.layers.http._events import RequestData, ResponseData
+from mitmproxy.proxy.layers.websocket import WebsocketLayer
 from wsproto.events import CloseConnection, TextMessage
 
 from llmcap_addon.proxy import sockets
@@ -222,3 +223,13 @@ async def test_what_can_not_be_metered_is_told_why(waiting: Proxy, path: str) ->
     assert talk.driver.head().status_code == 400
     [row] = await waiting.rows()
     assert (row.state, row.entry.dialect) == ("refused", "openai.realtime")
+
+
+async def test_what_can_not_be_metered_passes_where_it_is_allowed_to(waiting: Proxy) -> None:
+    """As every other websocket does; nothing stands in the way of its frames."""
+    waiting.caps.write_text("unmetered: allow\ncaps: []\n")
+    await waiting.hooks.running()
+    talk = Talk(waiting)
+    await talk.open("/v1/realtime/translations")
+    assert type(talk.layer) is WebsocketLayer
+    assert await waiting.rows() == ()
