@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.budget import Budget
@@ -152,11 +153,13 @@ class Jobs:
         """Settle a job; False when nobody knows it."""
         found = await self._recall(job_key(host, outcome.job))
         note = read_note(found) if found is not None else None
-        if found is None or note is None:
+        if note is None:
             return False
         for name in outcome.also:
-            self._note(job_key(host, name), found)
+            self._note(job_key(host, name), replace(note, requests=outcome.also_requests or 0).text())
         await self.write_notes()
+        if outcome.requests is not None and outcome.requests < note.requests:
+            return True  # the list ended early, however cleanly
         reading, now_ms = outcome.reading, self._runtime.now_ms()
         usage = reading.usage
         if usage is None and reading.failed:

@@ -251,7 +251,7 @@ class LinesWatch(Watching):
             self._take(line)
         if self._lines.overflowed or self._bill.fault or not self._bill.requests:
             return ()
-        return (Outcome(self._job, self._bill.reading()),)
+        return (Outcome(self._job, self._bill.reading(), requests=self._bill.requests),)
 
     def _take(self, line: bytes) -> None:
         try:

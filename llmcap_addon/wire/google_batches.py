@@ -134,7 +134,7 @@ def _outcome(operation: JsonObject, provider: str) -> Outcome | None:
     for answer in answers:
         bill.take(_reading(mapping(answer), provider))
     reading = bill.reading()
-    return Outcome(job, reading) if reading.final else None
+    return Outcome(job, reading, requests=len(answers)) if reading.final else None
 
 
 def _answers(output: object) -> list[object]:

@@ -27,6 +27,10 @@ class Outcome:
     Each request of a batch is a share."""
     also: tuple[str, ...] = ()
     """Further ids under which a later answer may tell more of the same job (a batch's output file)."""
+    requests: int | None = None
+    """How many requests of the job it tells of, where it must tell of all; None where it is no list of them."""
+    also_requests: int | None = None
+    """How many an answer under one of `also` must tell of at least; None where nobody says."""
 
 
 class Watch(Protocol):

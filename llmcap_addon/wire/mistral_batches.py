@@ -108,7 +108,7 @@ def _outcome(job: JsonObject, provider: str) -> Outcome | None:
     results = id_of(job, "output_file")
     if not results and job.get("succeeded_requests") == 0:
         return Outcome(name, NOTHING_BILLED)
-    outputs = job.get("outputs")
+    outputs, succeeded = job.get("outputs"), job.get("succeeded_requests")
     if isinstance(outputs, list) and outputs:
         bill = BatchBill()
         for one in outputs:
@@ -117,6 +117,7 @@ def _outcome(job: JsonObject, provider: str) -> Outcome | None:
             except ValueError as error:
                 bill.take(Reading(unreadable=str(error)))
         reading = bill.reading()
-        if reading.final and bill.answered == job.get("succeeded_requests"):
+        if reading.final and bill.answered == succeeded:
             return Outcome(name, reading, (results,) if results else ())
-    return Outcome(name, Reading(), (results,)) if results else None
+    told = succeeded if type(succeeded) is int else None
+    return Outcome(name, Reading(), (results,), also_requests=told) if results else None

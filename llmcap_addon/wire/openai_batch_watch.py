@@ -147,7 +147,10 @@ def _outcome(batch: JsonObject, provider: str) -> Outcome | None:
     reading = _whole_bill(batch, provider)
     if reading is None and not results:
         return None
-    return Outcome(job, reading or Reading(), (results,) if results else ())
+    done = counts.get("completed")
+    return Outcome(
+        job, reading or Reading(), (results,) if results else (), also_requests=done if type(done) is int else None
+    )
 
 
 def _whole_bill(batch: JsonObject, provider: str) -> Reading | None:

@@ -3,7 +3,7 @@
 `tests/data/*/jobs.json` holds them by name, in the words of `case`, and: `upload` (the request that uploads the file,
 and what its answer says it is `stored` as), `job` (the id that the answer names), `watched` (later requests with their
 answers, and what each must tell: that the job `settles` or `voids` under an id, or under which ids it can be known
-`also`), `requests` (how many were billed).
+`also`), `requests` (how many were billed) and `listed` (how many the results tell of, failed ones too).
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ def check(look: Look, outcomes: dict[str, Outcome]) -> None:
         outcome = outcomes.pop(look.raw["settles"])
         reading = outcome.reading
         assert outcome.also == also
+        assert outcome.requests in (None, case.raw.get("listed", case.raw.get("requests")))
         assert reading.final
         assert not reading.unreadable
         assert not reading.failed

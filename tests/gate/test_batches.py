@@ -48,6 +48,21 @@ async def test_a_batch_is_reserved_and_billed_request_by_request(
     assert row.usage == Usage(303, 21)
 
 
+@pytest.mark.parametrize("name", ["batch_1", "file-out"])
+async def test_results_cut_short_settle_nothing(make_house: MakeHouse, name: str) -> None:
+    """A list of fewer results than the batch has requests ended too early, however cleanly."""
+    house = make_house("1")
+    live = await house.admitted(batch(3))
+    await live.finish(Reading(job="batch_1"), "complete", 200)
+    await house.gate.jobs.settle("api.openai.com", Outcome("batch_1", Reading(), ("file-out",), also_requests=3))
+    reading = Reading(usage=Usage(10, 1), final=True, model="gpt-4o-mini", terms=BATCH)
+    for short in (reading, Reading(failed=True, final=True)):
+        await house.gate.jobs.settle("api.openai.com", Outcome(name, short, requests=2))
+        assert await house.standing() == (0, live.reserved)
+    await house.gate.jobs.settle("api.openai.com", Outcome(name, reading, requests=3))
+    assert await house.standing() == (10 * 75 + 300, 0)
+
+
 async def test_a_batch_that_does_not_fit_is_refused_whole(make_house: MakeHouse) -> None:
     """It is never shortened: what it may cost is what its requests say."""
     house = make_house("0.002", wait_ms=0)
