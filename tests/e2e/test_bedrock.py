@@ -172,7 +172,7 @@ def test_what_is_not_metered_says_so(proxy: Proxy, aws: StandIn) -> None:
         client(proxy).converse(modelId=CLAUDE, messages=HI, guardrailConfig=guard)
     assert raised.value.response["Error"]["Code"] == "ValidationException"
     with pytest.raises(ClientError, match=r"LLMCap: .*not known"):
-        client(proxy).invoke_model(modelId="stability.sd3-5-large-v1:0", body=b"{}")
+        client(proxy).invoke_model(modelId="twelvelabs.pegasus-1-2-v1:0", body=b"{}")
     assert aws.seen() == []
 
 

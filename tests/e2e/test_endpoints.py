@@ -24,7 +24,7 @@ UNMETERED = (
     f"https://{OPENAI_HOST}/v1/realtime/calls",
     f"https://{ANTHROPIC_HOST}/v1/sessions",
     f"https://{ANTHROPIC_HOST}/v1/complete",
-    f"https://{GOOGLE_HOST}/v1beta/models/imagen-4:predict",
+    f"https://{GOOGLE_HOST}/v1beta/models/veo-3.1:predictLongRunning",
     f"https://{GOOGLE_HOST}/v1beta/models/gemini-2.5-flash:generateAnswer",
 )
 
