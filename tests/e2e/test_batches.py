@@ -9,6 +9,7 @@ from typing import Any
 
 import anthropic
 import httpx
+import httpx2
 import openai
 import pytest
 from anthropic.types.messages.batch_create_params import Request as MessageRequest
@@ -19,6 +20,7 @@ from mistralai.client.errors import SDKError
 from llmcap_addon.budget.ledger import Row
 from tests.e2e.harness import Proxy, poll
 from tests.fakes import batches
+from tests.fakes.script import Script
 from tests.fakes.sdks import KEY, SDKs
 from tests.fakes.server import StandIn
 
@@ -126,7 +128,7 @@ def test_an_openai_batch_that_does_not_fit_or_is_unknown_is_refused(
 
 
 def test_anthropics_batch_is_billed_by_its_results(proxy: Proxy, providers: StandIn, sdks: SDKs) -> None:
-    """And one that does not fit is refused."""
+    """Those that break off, or end early, settle nothing; and one that does not fit is refused."""
     seen, sdk = proxy.rows(), sdks.anthropic
 
     def requests(limit: int) -> list[MessageRequest]:
@@ -143,6 +145,14 @@ def test_anthropics_batch_is_billed_by_its_results(proxy: Proxy, providers: Stan
     reserved = deferred(proxy, seen)
     while sdk.messages.batches.retrieve(batch.id).processing_status != "ended":
         pass
+    is_results = lambda record: record.path.endswith("/results")  # noqa: E731
+    providers.enqueue(Script(when=is_results, rewrite=lambda number, data: b"" if number else data))
+    providers.enqueue(Script(when=is_results, ending="reset"))
+    assert len(list(sdk.messages.batches.results(batch.id))) == 1
+    with pytest.raises((anthropic.APIConnectionError, httpx2.TransportError)):
+        list(sdk.messages.batches.results(batch.id))
+    assert deferred(proxy, seen).state == "pending"
+    providers.enqueue(Script(when=is_results, encoding="gzip"))
     results = [result.result for result in sdk.messages.batches.results(batch.id)]
     assert [result.type for result in results] == ["succeeded", "succeeded"]
     check(proxy, providers, seen, reserved)
