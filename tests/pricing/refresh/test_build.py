@@ -215,3 +215,30 @@ def test_an_entry_of_another_form_is_an_error_of_ours(key: str, anything: Any) -
     text = litellm_json(m=ONE | {"litellm_provider": "openai", key: anything})
     with contextlib.suppress(PriceError):
         build_table(sources(genai_json(), text), {}, TODAY)
+
+
+def test_a_routers_picture_costs_its_makers() -> None:
+    """No source lists image tokens at OpenRouter."""
+    table, _ = built(
+        genai_json(
+            google=[("gemini-3-pro-image", {"input_mtok": 2, "output_mtok": 12})],
+            openrouter=[("google/gemini-3-pro-image", {"input_mtok": 2, "output_mtok": 12})],
+        ),
+        litellm_json(
+            **{
+                "gemini/gemini-3-pro-image": {
+                    "litellm_provider": "gemini", "mode": "image_generation", "input_cost_per_token": 2e-06,
+                    "output_cost_per_token": 1.2e-05, "output_cost_per_image_token": 0.00012,
+                }
+            }
+        ),
+    )  # fmt: skip
+    assert row(table, "openrouter", "google/gemini-3-pro-image")["image_output"] == "120"
+
+
+def test_bedrocks_largest_picture_is_its_price() -> None:
+    """The sources tell a small one's."""
+    small = {"litellm_provider": "bedrock", "mode": "image_generation", "output_cost_per_image": 0.008}
+    names = ("amazon.titan-image-generator-v2:0", "us.amazon.nova-canvas-v1:0", "stability.sd3-large-v1:0")
+    table, _ = built(genai_json(), litellm_json(**dict.fromkeys(names, small)))
+    assert [row(table, "bedrock", name)["per_image"] for name in names] == ["0.012", "0.08", "0.008"]

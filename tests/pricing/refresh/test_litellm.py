@@ -73,6 +73,8 @@ def test_fast_mode_multiplies_all_but_the_searches() -> None:
         ("hd/1024-x-1792/dall-e-3", {"mode": "image_generation", "input_cost_per_pixel": 1e-07},
          {"per_image": "0.1835008"}),
         ("rerank", {"mode": "rerank", "input_cost_per_query": 0.002}, {"per_query": "0.002"}),
+        ("upscale", {"mode": "image_edit", "output_cost_per_image": 0.4}, {"per_image": "0.4"}),
+        ("search", {"mode": "search", "input_cost_per_query": 0.005}, {"per_query": "0.005"}),
         ("ocr", {"mode": "ocr", "ocr_cost_per_page": 0.004}, {"per_page": "0.004"}),
         ("live", {"mode": "realtime", "input_cost_per_second": 0.001}, {"per_second_in": "0.001"}),
         ("gemini", {"mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_image": 0.04,
@@ -83,6 +85,12 @@ def test_prices_by_the_piece(name: str, entry: dict[str, Any], row: dict[str, st
     """Each unit once, and none beside a price by the token that is what is billed."""
     found = litellm.levels(read_one(**entry), name)[0]["standard"]
     assert found == dollars(**row)
+
+
+def test_annotated_pages_cost_both() -> None:
+    """What reading costs and what annotating does, as a tier of its own."""
+    found = litellm.levels(read_one(mode="ocr", ocr_cost_per_page=0.004, annotation_cost_per_page=0.005))[0]
+    assert (found["standard"], found["annotated"]) == (dollars(per_page="0.004"), dollars(per_page="0.009"))
 
 
 def test_off_peak_hours_know_weekdays() -> None:
