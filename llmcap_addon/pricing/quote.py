@@ -69,7 +69,10 @@ class Pricing(Protocol):
     """What a call costs, before and after."""
 
     def quote(self, call: Call, rung: Rung = "bytes") -> Quote:
-        """Bound a call; raises PriceError when the model has no price and unknown prices are to be refused."""
+        """Bound a call; raises PriceError when the model has no price and unknown prices are to be refused.
+
+        A batch's bound is the sum of its requests', or what was noted of its file; a large one's is slow.
+        """
         ...
 
     def cost(

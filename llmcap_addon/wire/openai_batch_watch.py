@@ -15,14 +15,15 @@ from urllib.parse import unquote
 from llmcap_addon.call import Call, Content
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Reading, Terms, Usage
+from llmcap_addon.wire.azure import error_meter
 from llmcap_addon.wire.batches import NOTHING_BILLED, TIER, LinesWatch, ObjectWatch, Watching, as_parts, id_of
 from llmcap_addon.wire.counts import json_object
-from llmcap_addon.wire.dialect import Meter, Request, Target
+from llmcap_addon.wire.dialect import Meter, Request, ResponseHead, Target
 from llmcap_addon.wire.jobs import Outcome, Watch
 from llmcap_addon.wire.multipart import read_form, text_of
 from llmcap_addon.wire.openai_batches import request_call
 from llmcap_addon.wire.openai_chat import ChatBodyMeter
-from llmcap_addon.wire.openai_common import ErrorMeter, never_reasons
+from llmcap_addon.wire.openai_common import never_reasons
 from llmcap_addon.wire.openai_embeddings import EmbeddingsMeter
 from llmcap_addon.wire.openai_responses_meter import ResponsesBodyMeter
 from llmcap_addon.wire.openai_usage import responses_usage
@@ -196,13 +197,14 @@ def read_result(line: JsonObject, provider: str) -> Reading:
 def read_body(body: JsonObject, status: int, provider: str) -> Reading:
     """Read one answer's body."""
     kind = body.get("object")
+    call = Call("", provider, "", "", streamed=False, content=Content())
     meter: Meter
     if status >= 400:
-        meter = ErrorMeter(provider)
+        meter = error_meter(call, ResponseHead(status))
     elif kind == "response":
         meter = ResponsesBodyMeter(_no_count, provider)
     elif kind in ("chat.completion", "text_completion"):
-        meter = ChatBodyMeter(Call("", provider, "", "", streamed=False, content=Content()), _no_count)
+        meter = ChatBodyMeter(call, _no_count)
     elif kind == "list":
         meter = EmbeddingsMeter(provider)
         body = {key: value for key, value in body.items() if key != "data"}

@@ -274,6 +274,14 @@ def test_results_that_can_not_be_read_settle_nothing(body: Any) -> None:
     assert look(OPENAI_BATCH_JOBS, "/v1/files/f/content", "openai", lines[0])["f"].reading.usage == Usage(1, 1)
 
 
+def test_errors_that_azure_bills_leave_a_batch_reserved() -> None:
+    """It says that it bills a prompt that its filter stopped, and not how much; nobody else does."""
+    error = {"error": {"code": "content_filter", "message": "filtered"}}
+    line = {"custom_id": "1", "response": {"status_code": 400, "body": error}, "error": None}
+    assert look(OPENAI_BATCH_JOBS, "/openai/files/f/content", "azure", line) == {}
+    assert look(OPENAI_BATCH_JOBS, "/v1/files/f/content", "openai", line)["f"].reading.failed
+
+
 def test_a_file_of_anything_else_settles_nothing() -> None:
     """People download files that are no results."""
     for data in (b"", b"\n", b"{}", b"a,b\n1,2\n", b"\xff\xfe", b'{"response": {}}', b"[" * 100_000):
