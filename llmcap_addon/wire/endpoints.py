@@ -208,7 +208,8 @@ OVER_WEBSOCKET = (
         RESPONSES_SOCKET,
         "openai.types.responses.ResponsesServerEvent",
         # https://learn.microsoft.com/azure/foundry/openai/how-to/websockets
-        only=("openai", "azure"),
+        # https://docs.x.ai/developers/advanced-api-usage/websocket-mode
+        only=("openai", "azure", "xai"),
         shown="wss://…/responses",
     ),
     # Azure names its deployment in the query (`_configure_realtime` in the `openai` SDK's `lib/azure`). Translation and

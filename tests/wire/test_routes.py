@@ -451,7 +451,7 @@ def test_other_methods_are_unmetered_or_free_but_never_metered() -> None:
 @pytest.mark.parametrize(
     ("target", "dialect"),
     [
-        ("api.x.ai/v1/responses", "openai.responses"),
+        ("api.groq.com/openai/v1/responses", "openai.responses"),
         ("api.x.ai/v1/realtime", "openai.chat"),
         (
             "generativelanguage.googleapis.com/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiSurprise",
@@ -489,12 +489,13 @@ def test_realtime_is_metered_frame_by_frame(target: str, provider: str, model: s
 
 
 def test_responses_over_a_websocket_are_metered_frame_by_frame() -> None:
-    """At OpenAI and Azure, whose protocol is known; over h2, or with another method, it would be no websocket to the proxy."""
+    """At OpenAI, Azure and xAI, whose protocol is known; over h2, or with another method, it would be no websocket to the proxy."""
     for host in ("api.openai.com", "eu.api.openai.com"):
         found = route(f"{host}/v1/responses", "GET", upgrade="websocket")
         assert (found.kind, found.dialect_name, found.provider) == ("socket", "openai.responses.socket", "openai")
         assert found.dialect_name in SOCKETS
-    assert route("my.openai.azure.com/openai/v1/responses", "GET", upgrade="websocket").kind == "socket"
+    for host in ("my.openai.azure.com/openai", "api.x.ai"):
+        assert route(f"{host}/v1/responses", "GET", upgrade="websocket").kind == "socket"
     for target, method in (("responses", "CONNECT"), ("responses", "POST"), ("responses/x", "GET")):
         found = route(f"api.openai.com/v1/{target}", method, upgrade="websocket")
         assert (found.kind, found.dialect_name) == ("unmetered", "openai.responses")
