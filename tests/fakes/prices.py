@@ -82,10 +82,6 @@ PRICES = {
     "gemini-3.8-live": Price(input=750_000, cache_read=750_000, output=12_000_000),
     "gemini-live-2.5-flash-native-audio": Price(input=500_000, cache_read=500_000, output=12_000_000),
     "gemini-2.5-flash-native-audio-latest": Price(input=500_000, cache_read=500_000, output=12_000_000),
-    # Live: text in, sound out.
-    "gemini-3.8-live": Price(input=750_000, cache_read=750_000, output=12_000_000),
-    "gemini-live-2.5-flash-native-audio": Price(input=500_000, cache_read=500_000, output=12_000_000),
-    "gemini-2.5-flash-native-audio-latest": Price(input=500_000, cache_read=500_000, output=12_000_000),
     "gemini-2.0-flash": Price(input=100_000, cache_read=25_000, output=400_000),
 }
 
