@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from llmcap_addon.budget.stores.redis_scripts import SCHEMA
 from llmcap_addon.budget.stores.sqlite_open import MIGRATIONS
 from tests.budget.redis_server import RedisServer
 from tests.e2e.terminal import Watched
@@ -174,11 +175,11 @@ def _evicting(_: Watched, server: RedisServer) -> Iterator[None]:
 def _migrated(_: Watched, server: RedisServer) -> Iterator[None]:
     """A newer LLMCap on another machine has brought the ledger to its schema."""
     with server.client() as client:
-        client.hset("{test}:meta", "schema", "2")
+        client.hset("{test}:meta", "schema", "99")
         try:
             yield
         finally:
-            client.hset("{test}:meta", "schema", "1")
+            client.hset("{test}:meta", "schema", SCHEMA)
 
 
 MOVED = Fault("moved", "it was moved or replaced while in use", "start LLMCap again", _moved)
@@ -196,7 +197,7 @@ OF_REDIS = (
     KILLED,
     Fault("paused", "no answer within 2 s", "see that Redis runs and is not overloaded", _paused),
     Fault("without-memory", "its memory is full (maxmemory)", "give it more", _without_memory),
-    Fault("migrated", "it was written by a newer LLMCap (schema 2", "upgrade LLMCap", _migrated),
+    Fault("migrated", "it was written by a newer LLMCap (schema 99", "upgrade LLMCap", _migrated),
     Fault("evicting", "it evicts keys when it is full", "CONFIG SET maxmemory-policy noeviction", _evicting),
 )
 
