@@ -169,7 +169,7 @@ class Jobs:
             return True
         if usage is None or not reading.final or reading.unreadable:
             return True
-        call = note.call()
+        call, usage = note.call(), note.used(usage)
 
         def work_out() -> Priced:
             return self._pricing().cost(

@@ -124,6 +124,12 @@ class Note:
             billing=self.billing,
         )
 
+    def used(self, told: Usage) -> Usage:
+        """Give what was used, by an answer whose reader has not seen the request: sound only where some was sent."""
+        if self.traits.opaque or {"audio", "video"} & {*self.traits.media}:
+            return told
+        return replace(told, input_audio_tokens=0, cache_read_audio_tokens=0)
+
     def line(self, usage: Usage, cost: Nanousd, marks: frozenset[str]) -> CallLine:
         """Show the call, now that it is paid."""
         return CallLine(

@@ -15,6 +15,7 @@ from llmcap_addon.wire.google_batches import GOOGLE_BATCH_JOBS, GOOGLE_BATCHES
 from llmcap_addon.wire.google_code_assist import CODE_ASSIST
 from llmcap_addon.wire.google_embeddings import EMBEDDINGS as GOOGLE_EMBEDDINGS
 from llmcap_addon.wire.google_interactions import INTERACTIONS
+from llmcap_addon.wire.google_jobs import INTERACTION_JOBS
 from llmcap_addon.wire.google_live import LIVE
 from llmcap_addon.wire.jobs import JobDialect
 from llmcap_addon.wire.mistral import MISTRAL
@@ -45,6 +46,7 @@ JOBS: Mapping[str, JobDialect] = {
     dialect.name: dialect
     for dialect in (
         BACKGROUND,
+        INTERACTION_JOBS,
         OPENAI_BATCH_JOBS,
         MISTRAL_BATCH_JOBS,
         ANTHROPIC_BATCH_JOBS,

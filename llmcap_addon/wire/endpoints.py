@@ -35,6 +35,7 @@ CONVERSE = "bedrock.converse"
 INVOKE = "bedrock.invoke"
 REALTIME = "openai.realtime"
 BACKGROUND = "openai.background"
+INTERACTION_JOBS = "google.background"
 OPENAI_BATCHES, OPENAI_BATCH_JOBS = "openai.batches", "openai.batch_jobs"
 MISTRAL_BATCHES, MISTRAL_BATCH_JOBS = "mistral.batches", "mistral.batch_jobs"
 ANTHROPIC_BATCHES, ANTHROPIC_BATCH_JOBS = "anthropic.batches", "anthropic.batch_jobs"
@@ -260,6 +261,14 @@ WATCHED = (
     ),
     Endpoint("bedrock", "/responses/[^/]+", BACKGROUND, "openai.types.responses.Response", methods=("GET",)),
     Endpoint("bedrock", "/responses/[^/]+/cancel", BACKGROUND, "openai.types.responses.Response"),
+    Endpoint(
+        "google", "/interactions/[^/]+", INTERACTION_JOBS, "google.genai.interactions.Interaction", only=("google",),
+        methods=("GET",),
+    ),
+    Endpoint(
+        "google", "/interactions/[^/]+/cancel", INTERACTION_JOBS, "google.genai.interactions.Interaction",
+        only=("google",),
+    ),
     Endpoint("openai", "/files", OPENAI_BATCH_JOBS, "openai.types.FileObject", only=_WITH_BATCHES),
     Endpoint(
         "openai", "/uploads/[^/]+/complete", OPENAI_BATCH_JOBS, "openai.types.Upload", only=_WITH_BATCHES,

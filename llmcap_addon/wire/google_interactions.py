@@ -26,7 +26,6 @@ _CLIENT_TOOLS = frozenset({"function", "computer_use"})
 _MEDIA = ("image", "audio", "video", "document")
 _UNBOUNDED = {
     "agent": "an agent goes on for as long as it likes, which nothing in the request bounds",
-    "background": "what it costs is told by a later request only, which is not metered yet",
     "environment": "a machine of its own is billed apart, which is not metered yet",
 }
 
@@ -69,6 +68,7 @@ class GoogleInteractions:
             hidden_output_tokens=None,  # its thoughts are shown in summary at most
             cache_write="none",  # what is read from a cache was written by a call of its own
             terms=Terms(service_tier=string(body, "serviceTier").lower()),
+            bills_after_disconnect=boolean(body, "background"),
             client=client,
         )
 
@@ -89,7 +89,8 @@ class GoogleInteractions:
             return FailedMeter()
         kind = head.content_type.lower()
         if "event-stream" in kind or (call.streamed and "json" not in kind):
-            return InteractionStreamMeter(call, count)
+            is_behind = b"background" in body and bool(load_json(body).get("background"))
+            return InteractionStreamMeter(call, count, is_behind=is_behind)
         return InteractionBodyMeter(call, count)
 
     def refusal(self, call: Call | None, request: Request, refusal: Refusal, status: int) -> Response:

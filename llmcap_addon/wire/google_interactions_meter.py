@@ -22,6 +22,8 @@ _DETAILS = {
 }
 _SILENT = frozenset({"type", "signature", "id", "mime_type", "call_id"})
 """Strings of a step or a delta that the model did not write."""
+_RUNS = frozenset({"queued", "in_progress"})
+"""`InteractionStatus` of what goes on behind its answer."""
 _NOT_WRITTEN = frozenset({"thought_signature", "user_input"})
 
 
@@ -54,7 +56,7 @@ class InteractionReader:
             self.reading.unreadable = f"the usage is not valid ({error})"
             return
         told = said.get("total_output_tokens") is not None or said.get("total_tokens") is not None
-        if last and told and interaction.get("status") != "in_progress":
+        if last and told and interaction.get("status") not in _RUNS:
             self.reading.final = True
             self.reading.unreadable = ""  # the last word makes up for what could not be read before it
 
@@ -123,11 +125,15 @@ class InteractionReader:
 
 
 class InteractionStreamMeter(SseMeter):
-    """Reads an event stream; final once `interaction.completed` has said its usage."""
+    """Reads an event stream; final once `interaction.completed` has said its usage.
 
-    def __init__(self, call: Call, count: CountTokens) -> None:
+    With `is_behind` the interaction goes on when the stream breaks off, and a later answer tells its usage.
+    """
+
+    def __init__(self, call: Call, count: CountTokens, *, is_behind: bool = False) -> None:
         super().__init__()
         self._reader = InteractionReader(self.reading, call, count)
+        self._is_behind = is_behind
 
     def on_event(self, event: Event) -> bool:
         """Read one event by the type its data names."""
@@ -136,7 +142,10 @@ class InteractionStreamMeter(SseMeter):
         value = parse_object(event.data)
         kind = value.get("event_type", event.name)
         if kind in ("interaction.created", "interaction.completed"):
-            self._reader.take(mapping(value.get("interaction")), last=kind == "interaction.completed")
+            interaction = mapping(value.get("interaction"))
+            if self._is_behind:
+                self.reading.job = name(interaction, "id") or self.reading.job
+            self._reader.take(interaction, last=kind == "interaction.completed")
         elif kind == "step.start":
             self._reader.count(mapping(value.get("step")))
         elif kind == "step.delta":
@@ -162,6 +171,9 @@ class InteractionBodyMeter(BodyMeter):
         value = parse_object(body)
         if "error" in value and "status" not in value:
             self.reading.failed = True
+            return
+        if value.get("status") in _RUNS and name(value, "id"):
+            self.reading.job = name(value, "id")
             return
         steps = value.get("steps")
         for step in steps if isinstance(steps, list) else ():

@@ -30,7 +30,7 @@ def check(case: Look, outcomes: tuple[Outcome, ...]) -> None:
     [outcome] = outcomes
     assert outcome.job == case.raw["job"]
     assert outcome.reading.final
-    assert outcome.reading.usage == case.usage
+    assert case.used(outcome) == case.usage
     assert outcome.reading.failed is case.raw.get("failed", False)
     assert case.cost(outcome) == case.raw["cost"], case.raw["worked"]
 

@@ -26,7 +26,7 @@ from llmcap_addon.wire.jobs import Outcome, Watch
 from llmcap_addon.wire.routes import Route, classify
 from tests.corpus.case import _TYPES, AT_MS, DATA, PRICES, _expanded
 
-_BEGINS = {"openai.background": "/v1/responses"}
+_BEGINS = {"openai.background": "/v1/responses", "google.background": "/v1beta/interactions"}
 """Job dialect → where the request goes that begins such a job."""
 
 
@@ -79,13 +79,23 @@ class Look:
         watch.begin(ResponseHead(200, kind, {"content-type": kind}))
         return watch
 
+    @cached_property
+    def note(self) -> Note:
+        """What is kept of the request that began the job."""
+        call = self.began
+        entry = Entry("id", AT_MS, call.host, call.provider, call.model, "", call.dialect, call.streamed)
+        return Note.of(entry, call)
+
+    def used(self, outcome: Outcome) -> Usage:
+        """What it tells was used, as the gate takes it."""
+        assert outcome.reading.usage is not None
+        return self.note.used(outcome.reading.usage)
+
     def cost(self, outcome: Outcome) -> int:
         """Price what it tells, as the gate does."""
-        reading, call = outcome.reading, self.began
-        assert reading.usage is not None
-        entry = Entry("id", AT_MS, call.host, call.provider, call.model, "", call.dialect, call.streamed)
+        reading = outcome.reading
         priced = PRICES.cost(
-            Note.of(entry, call).call(), reading.usage, reading.terms, reading.model, shares=reading.shares, at_ms=AT_MS
+            self.note.call(), self.used(outcome), reading.terms, reading.model, shares=reading.shares, at_ms=AT_MS
         )
         return priced.amount if reading.billed is None else reading.billed
 

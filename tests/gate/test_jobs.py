@@ -359,6 +359,24 @@ def test_what_is_no_note_is_none(text: str) -> None:
     assert read_stored(text) is None
 
 
+@pytest.mark.parametrize(
+    ("content", "heard"),
+    [
+        (Content(), False),
+        (Content(media=(Media("image", 1),)), False),
+        (Content(media=(Media("audio", 1),)), True),
+        (Content(media=(Media("video", 1),)), True),
+        (Content(opaque=True), True),
+    ],
+)
+def test_sound_is_billed_only_where_some_may_have_been_sent(content: Content, *, heard: bool) -> None:
+    """Who reads a later answer has not seen the request, and counts input from above."""
+    entry = Entry("id", 1, HOST, "google", "gemini-2.5-flash", "", "google.interactions", streamed=False)
+    note = Note.of(entry, replace(GPT_4O, content=content))
+    told = Usage(input_tokens=9, input_audio_tokens=9, cache_read_tokens=3, cache_read_audio_tokens=3)
+    assert note.used(told) == (told if heard else Usage(input_tokens=9, cache_read_tokens=3))
+
+
 def test_traits_are_taken_from_above() -> None:
     """What one of many requests brings may make any of them dearer; one that counts no pictures spoils it for all."""
     pictured = replace(GPT_4O, content=Content(media=(Media("image", 1),)), tells_images=True)

@@ -15,7 +15,7 @@ from llmcap_addon.usage import Terms, Usage
 from llmcap_addon.wire.dialect import Meter, Refusal, Request, ResponseHead, Target
 from llmcap_addon.wire.google_interactions import INTERACTIONS, MAX_DEPTH
 from llmcap_addon.wire.routes import classify
-from tests.corpus.case import of
+from tests.corpus.case import DATA, of
 from tests.wire.corpus import feed_all
 
 HOST = "generativelanguage.googleapis.com"
@@ -79,7 +79,6 @@ def test_what_the_body_does_not_show(body: dict[str, Any]) -> None:
     ("body", "what"),
     [
         ({"agent": "deep-research-pro"}, "agent"),
-        ({"background": True}, "background"),
         ({"environment": "env_1"}, "environment"),
         ({"model": None}, "model"),
         ({"input": 3}, "input"),
@@ -111,11 +110,12 @@ def test_the_limit() -> None:
 
 
 def test_routes() -> None:
-    """Creating an interaction costs money; reading and cancelling one does not."""
+    """Creating an interaction costs money; reading and cancelling one does not, but may tell what it cost."""
     assert classify(request(), {}).dialect_name == "google.interactions"
     assert classify(request(), {}).kind == "metered"
-    assert classify(Request("POST", HOST, "/v1beta/interactions/v1_a/cancel"), {}).kind == "free"
-    assert classify(Request("GET", HOST, "/v1beta/interactions/v1_a"), {}).kind == "free"
+    assert classify(Request("POST", HOST, "/v1beta/interactions/v1_a/cancel"), {}).kind == "watched"
+    assert classify(Request("GET", HOST, "/v1beta/interactions/v1_a"), {}).kind == "watched"
+    assert classify(Request("DELETE", HOST, "/v1beta/interactions/v1_a"), {}).kind == "free"
 
 
 @given(*(st.integers(0, 500) for _ in range(5)))
@@ -190,3 +190,28 @@ def test_cut_and_refusal() -> None:
     assert (told["event_type"], told["error"]["message"]) == ("error", "LLMCap: spent.")
     assert INTERACTIONS.cut(parse(), refusal, meter()) == b""
     assert json.loads(INTERACTIONS.refusal(None, request(), refusal, 429).body)["error"]["code"] == 429
+
+
+# ── in the background ──
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "job", "final"),
+    [
+        ("interaction_running.json", {}, "v1_a", False),
+        ("interaction.json", {}, "", True),
+        ("interaction_broken.sse", {"stream": True}, "v1_a", False),
+        ("interaction_stream.sse", {"stream": True}, "v1_a", True),
+        ("interaction_broken.sse", {"stream": True, "background": False}, "", False),
+    ],
+)
+def test_what_goes_on_behind_its_answer_is_named(name: str, members: dict[str, Any], job: str, *, final: bool) -> None:
+    """Its usage comes with a later answer, unless its stream ends by itself; one that was not asked for does not."""
+    body = {"model": "gemini-2.5-flash", "input": "hi", "background": True} | members
+    asked = request(**body)
+    call = INTERACTIONS.parse(asked, Target("google"), "")
+    assert call.bills_after_disconnect is body["background"]
+    head = ResponseHead(200, "text/event-stream" if name.endswith("sse") else "application/json")
+    reads = INTERACTIONS.meter(call, asked.body, head, len)
+    feed_all(reads, [(DATA / "google" / name).read_bytes()])
+    assert (reads.reading.job, reads.reading.final) == (job, final)

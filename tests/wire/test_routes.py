@@ -399,6 +399,8 @@ def test_reading_and_deleting_are_free() -> None:
         ("my-res.services.ai.azure.com/api/projects/p/openai/v1/responses/resp_1", "GET", "openai.background"),
         ("llm.internal.example/some/v1/responses/resp_1/cancel", "POST", "openai.background"),
         ("bedrock-mantle.us-west-2.api.aws/openai/v1/responses/resp_1", "GET", "openai.background"),
+        ("generativelanguage.googleapis.com/v1beta/interactions/v1_a", "GET", "google.background"),
+        ("generativelanguage.googleapis.com/v1beta/interactions/v1_a/cancel", "POST", "google.background"),
         ("api.openai.com/v1/files", "POST", "openai.batch_jobs"),
         ("api.openai.com/v1/uploads/upload_1/complete", "POST", "openai.batch_jobs"),
         ("my-res.openai.azure.com/openai/files", "POST", "openai.batch_jobs"),
