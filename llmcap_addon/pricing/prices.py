@@ -211,7 +211,9 @@ class Prices:
         if most == 1 or not self._tokenizer.ready:
             return most
         count = self._tokenizer.count(text)
-        times = max((factor(call.provider, model) for model in one_of(call)), key=Factor.size)
+        times = factor(call.provider, call.model)
+        if call.instead:
+            times = max((times, *(factor(call.provider, model) for model in call.instead)), key=Factor.size)
         scaled = count * times.numerator // times.denominator if times.is_own else times.times(count)
         return min(most, scaled)
 

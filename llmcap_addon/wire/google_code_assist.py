@@ -68,7 +68,7 @@ class CodeAssist:
 
 class _StreamMeter(ResponseStreamMeter):
     def on_event(self, event: Event) -> bool:
-        return super().on_event(replace(event, data=_unwrapped(event.data)))
+        return super().on_event(event._replace(data=_unwrapped(event.data)))
 
 
 class _BodyMeter(ResponseBodyMeter):

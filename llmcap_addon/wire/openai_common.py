@@ -43,12 +43,15 @@ def output_strings(node: object) -> list[str]:
         elif isinstance(item, list):
             stack.extend(item)
         elif isinstance(item, dict):
-            # OpenRouter gives the same reasoning again in `reasoning_details`; some hosts under both other names.
-            twice = {"reasoning_details"} if isinstance(item.get("reasoning"), str) else set()
-            if "reasoning" in item and item.get("reasoning") == item.get("reasoning_content"):
-                twice.add("reasoning_content")
-            stack.extend(value for key, value in item.items() if key not in _SKIPPED_KEYS and key not in twice)
+            twice = _said_twice(item) if "reasoning" in item else ()
+            stack += [value for key, value in item.items() if key not in _SKIPPED_KEYS and key not in twice]
     return found
+
+
+def _said_twice(item: dict[str, object]) -> tuple[str, ...]:
+    """Name what repeats `reasoning`: OpenRouter gives it in `reasoning_details` too, some hosts by another name."""
+    details = ("reasoning_details",) if isinstance(item["reasoning"], str) else ()
+    return (*details, "reasoning_content") if item["reasoning"] == item.get("reasoning_content") else details
 
 
 # ── hidden reasoning ──

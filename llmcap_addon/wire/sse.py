@@ -7,7 +7,7 @@ a line that begins with a colon is a comment. A stream may be split at any byte.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmcap_addon.usage import Reading
 
@@ -18,8 +18,7 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event, or a comment or blank line that stands between events (then `data` is empty)."""
 
     raw: bytes
@@ -58,6 +57,8 @@ class SseSplitter:
             return [Event(data)] if data else []
         if not data:
             return []
+        if not self._buffer and not self._first_line and (plain := self._one_plain(data)) is not None:
+            return [plain]
         events: list[Event] = []
         buffer = self._buffer
         position = len(buffer)
@@ -87,6 +88,15 @@ class SseSplitter:
             events.append(Event(bytes(buffer)))
             buffer.clear()
         return events
+
+    def _one_plain(self, data: bytes) -> Event | None:
+        """Read a piece that is one whole event in the form in which providers send them, the same as the long way."""
+        if not data.endswith(b"\n\n") or b"\r" in data or self._after_cr or len(data) > self._max_event_bytes:
+            return None
+        name, _, rest = data.partition(b"\n") if data.startswith(b"event: ") else (b"", b"", data)
+        if not rest.startswith(b"data: ") or rest.find(b"\n") != len(rest) - 2:
+            return None
+        return Event(data, name[7:].decode("utf-8", "replace"), rest[6:-2])
 
     def end(self) -> Event | None:
         """Say that the stream ended; gives a last event that lacks its blank line, as far as it came."""

@@ -20,7 +20,7 @@ def parse_json(data: bytes | str) -> object:
     """Parse JSON in UTF-8; every way in which it can be wrong (nesting, encoding, NaN too) raises ValueError."""
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
-        return json.loads(text, parse_constant=_reject_constant)
+        return _DECODER.decode(text)
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
 
@@ -35,6 +35,10 @@ def parse_object(data: bytes | str) -> JsonObject:
 
 def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_reject_constant)
+"""Made once: `json.loads` makes one for each chunk of a stream."""
 
 
 def load_json(body: bytes) -> JsonObject:
