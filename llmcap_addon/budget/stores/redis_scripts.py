@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha1, sha256
 from importlib import resources
@@ -13,7 +13,7 @@ from typing import Any
 from llmcap_addon.budget.ledger import MAX_AMOUNT, Balance, Charge, Entry, Row, Settlement
 from llmcap_addon.budget.matching import LABELS, RUN
 from llmcap_addon.budget.stores.redis_globs import globs_for_lua
-from llmcap_addon.budget.stores.text import text
+from llmcap_addon.budget.stores.text import counts, text
 from llmcap_addon.usage import Usage
 
 SCHEMA = "2"
@@ -24,7 +24,6 @@ UNDONE_MS = 3_600_000
 """How long an undone reservation is remembered: longer than a request can be on its way."""
 
 _ALONE = ("open", "migrate")
-_COUNTS = tuple(field.name for field in fields(Usage))
 _ROW_LABELS = (*LABELS, RUN)
 _RUN_PERIOD = "run:"
 
@@ -93,11 +92,10 @@ def write_entry(entry: Entry) -> str:
 
 def write_settlement(settlement: Settlement) -> str:
     """Write how a call ended as a JSON object; a cost above `MAX_AMOUNT` as that."""
-    usage = {name: count for name in _COUNTS if (count := getattr(settlement.usage, name))}
     return json.dumps(
         {
             "cost": str(min(settlement.cost, MAX_AMOUNT)),
-            "usage": json.dumps(usage, separators=(",", ":")),
+            "usage": counts(settlement.usage),
             "settled": str(settlement.settled_at_ms),
             "marks": _words(settlement.marks),
             "status": str(settlement.status),

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -26,13 +25,12 @@ from llmcap_addon.budget.stores.sqlite_balances import Balances
 from llmcap_addon.budget.stores.sqlite_live import ROW_LABELS, Labels
 from llmcap_addon.budget.stores.sqlite_notes import Notes
 from llmcap_addon.budget.stores.sqlite_sums import ROWS_A_MS, add_spent, first_seq
-from llmcap_addon.budget.stores.text import text
+from llmcap_addon.budget.stores.text import counts, text
 from llmcap_addon.money import Nanousd
 from llmcap_addon.usage import Usage
 
 _NOBODY = ""
 """The owner of what was deferred; every other name is longer, and sorts after it."""
-_COUNTS = tuple(field.name for field in fields(Usage))
 _ROW_TO_END = "SELECT state, seq, reserved, cost, marks, charges FROM ledger WHERE id = ?"
 _ROW_TO_EXTEND = (
     f"SELECT state, seq, reserved, charges, caps, started_at_ms, {', '.join(ROW_LABELS)} FROM ledger WHERE id = ?"
@@ -228,14 +226,13 @@ class Tables:
         )
 
     def _end(self, seq: int, state: str, settlement: Settlement, cost: Nanousd, marks: Iterable[str]) -> None:
-        usage = {name: count for name in _COUNTS if (count := getattr(settlement.usage, name))}
         self._sql(
             _END,
             (
                 state,
                 settlement.settled_at_ms,
                 cost,
-                json.dumps(usage),
+                counts(settlement.usage),
                 " ".join(sorted(marks)),
                 settlement.status,
                 text(settlement.model),

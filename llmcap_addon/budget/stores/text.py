@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from operator import attrgetter
+
 from llmcap_addon.budget.ledger import MAX_NOTE_BYTES
 from llmcap_addon.errors import StoreError
+from llmcap_addon.usage import Usage
+
+_COUNTS = tuple(field.name for field in fields(Usage))
+_values = attrgetter(*_COUNTS)
 
 GOES_ON = "the ledger goes on by itself"
 """Said where a running LLMCap needs nothing more than that the cause is removed."""
@@ -11,7 +18,13 @@ GOES_ON = "the ledger goes on by itself"
 
 def text(value: str) -> str:
     """Without lone surrogates, which no UTF-8 can hold: a call must not stay unsettled for a strange name."""
-    return value.encode("utf-8", "replace").decode()
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def counts(usage: Usage) -> str:
+    """Write the counts that are not 0 as JSON."""
+    found = zip(_COUNTS, _values(usage), strict=True)
+    return "{" + ", ".join([f'"{name}": {count}' for name, count in found if count]) + "}"
 
 
 def check_note(key: str, value: str) -> None:
