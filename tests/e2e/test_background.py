@@ -11,12 +11,15 @@ import openai
 import pytest
 
 from llmcap_addon.budget.ledger import Row
-from tests.e2e.harness import Proxy, poll
+from tests.e2e.harness import ROOT, Proxy, poll
+from tests.fakes import directory
+from tests.fakes.answer import Answer, Piece
 from tests.fakes.openai_background import JOBS, Job
-from tests.fakes.script import Script
+from tests.fakes.script import Record, Script
 from tests.fakes.sdks import KEY
-from tests.fakes.server import StandIn
+from tests.fakes.server import GOOGLE_HOST, StandIn
 
+DATA = ROOT / "tests" / "data" / "google"
 PROMPT = "Say something, please. " * 20
 ASKED: Any = {"model": "o4-mini", "input": PROMPT, "background": True, "max_output_tokens": 1_000}
 CAP = "{wait: 0s, caps: [{name: all, limit: 1, per: ever}]}"
@@ -152,6 +155,32 @@ def test_a_stream_that_broke_off_is_billed_when_it_is_resumed(proxy: Proxy, prov
         [row] = proxy.settled(1, seen)
     assert row.cost == newest_job().record.cost_nanousd > 0
     assert row.marks == frozenset()
+
+
+def test_googles_interactions(proxy: Proxy) -> None:
+    """Begun in the background through google-genai, one is billed by the look that shows its usage."""
+    seen = proxy.rows()
+
+    def answer(name: str) -> Answer:
+        return Answer(200, "application/json", [Piece((DATA / name).read_bytes())])
+
+    def find(record: Record) -> directory.Endpoint | None:
+        if record.host != GOOGLE_HOST:
+            return None
+        name = "interaction_running.json" if record.method == "POST" else "interaction.json"
+        return directory.Endpoint("recorded", lambda *_: answer(name), billable=False)
+
+    directory.FINDERS.insert(0, find)
+    try:
+        google = proxy.sdks().google
+        begun = google.interactions.create(model="gemini-2.5-flash", input="hi", background=True)
+        assert begun.status == "in_progress"
+        deferred(proxy, seen)
+        assert google.interactions.get(begun.id or "").status == "completed"
+    finally:
+        directory.FINDERS.remove(find)
+    [row] = proxy.settled(1, seen)
+    assert (row.cost, row.marks) == (373_000, frozenset())  # worked out by hand in tests/data/google/watched.json
 
 
 def test_caps_count_a_job_that_is_not_billed_yet(provider: StandIn, tmp_path: Path) -> None:

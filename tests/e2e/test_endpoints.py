@@ -115,7 +115,7 @@ def test_what_is_free_passes(start_proxy: StartProxy, stand_in: StandIn, method:
 def test_a_websocket_is_told_to_use_http(audit_clients: dict[bool, SDKs], stand_in: StandIn) -> None:
     """A websocket that nobody here understands gets a 426 before its host hears of it."""
     answer = audit_clients[False].http.get(
-        f"https://{OPENAI_HOST}/v1/realtime",
+        f"https://{OPENAI_HOST}/v1/assistants/talk",
         headers={
             "connection": "Upgrade",
             "upgrade": "websocket",
