@@ -29,6 +29,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine that runs these tests is, it counts as quick, and the disk as its own."""
     monkeypatch.setattr(f"{LANE}.QUICK_S", 60.0)
     monkeypatch.setattr(f"{LANE}.HURRY_S", 60.0)
+    monkeypatch.setattr(f"{LANE}.BURST_S", 60.0)
     monkeypatch.setattr(f"{LANE}.is_own", lambda _: True)
 
 
@@ -112,6 +113,19 @@ async def test_a_slow_transaction_sends_the_next_ones_through_the_thread(
         assert store._writer.at_once(lambda _: True) is None
         store._writer.submit(lambda _: True).result()
     assert store._writer.at_once(lambda _: True) == (True,)
+
+
+async def test_thousands_one_after_the_other_leave_the_loop_time(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a part of its time is spent on them; a while later there is time again."""
+    monkeypatch.setattr(f"{LANE}.BURST_S", 0.0)
+    monkeypatch.setattr(f"{LANE}.WINDOW_S", 60.0)
+    assert store._writer.at_once(lambda _: True) is None
+    await fill(store)
+    monkeypatch.setattr(f"{LANE}.WINDOW_S", -1.0)
+    for _ in range(3):
+        assert store._writer.at_once(lambda _: True) == (True,)
 
 
 async def test_a_busy_interpreter_sends_them_through_the_thread(

@@ -3,7 +3,7 @@
 A transaction takes less time than handing it to a thread and back, and nothing in it waits for a disk: pages go into
 the system's memory, checkpoints have a thread of their own. So an event loop may do one itself, where nothing makes it
 wait: no lock that another has, no queue, no network, no log that has to be emptied, and no disk that was slow a moment
-ago. Everything else goes through the thread.
+ago; and then only for a part of its time. Everything else goes through the thread.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ QUICK_S = 0.002
 """A transaction that takes longer is not quick: 20 times what it usually takes, less than an event loop notices."""
 HURRY_S = 0.000_5
 """In an event loop, a transaction whose lock alone takes longer is given up: another thread keeps the interpreter."""
+BURST_S, WINDOW_S = 0.004, 0.010
+"""How much of its time an event loop spends on transactions, and of how much: thousands that are written one after the
+other, after an outage, must not hold up streams. The others go through the thread."""
 LOOK_S = 0.1
 """How often to look whether the file is still in its place; what is written into a deleted one until then is lost with
 the rest of it."""
@@ -59,6 +62,8 @@ class Lane:
         self._is_own_disk = checkpoints is not None and is_own(path.parent)
         self._calm = 0
         """How many transactions in a row were quick, up to `CALM`."""
+        self._window_s = self._spent_s = 0.0
+        """When the time began in which so much was spent in event loops."""
         self._queued = 0
         """Transactions in the thread's queue, the one under way included."""
         self._counter = threading.Lock()
@@ -127,6 +132,10 @@ class Lane:
 
     def _hurry[T](self, connection: sqlite3.Connection, tables: Tables, work: Callable[[Tables], T]) -> tuple[T] | None:
         began_s = time.monotonic()
+        if began_s - self._window_s > WINDOW_S:
+            self._window_s, self._spent_s = began_s, 0.0
+        elif self._spent_s >= BURST_S:
+            return None
         tables.balances.live.is_hurried = True
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -144,6 +153,7 @@ class Lane:
             raise told from error
         finally:
             tables.balances.live.is_hurried = False
+            self._spent_s += time.monotonic() - began_s
         return None
 
     def _commit[T](
