@@ -139,6 +139,43 @@ def test_a_ledger_of_before_billing_was_paid_by_the_token(tmp_path: Path) -> Non
     assert asyncio.run(read()) == [7, 7, 11]
 
 
+def test_rows_of_schema_3_keep_their_order_and_their_balances(tmp_path: Path) -> None:
+    """Rows lie by their starts from then on, those of one moment as they were; reservations count where they did."""
+    path = tmp_path / "ledger.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
+        old.execute("INSERT INTO meta VALUES ('schema', '3')")
+        for number in (1, 2, 3):
+            script = resources.files("llmcap_addon.budget.stores").joinpath(f"schema_{number}.sql")
+            old.executescript(script.read_text("utf-8"))
+        for name, start_ms, state, cost, reserved in (
+            ("d", 9, "posted", 7, 0), ("b", 5, "voided", 0, 0), ("c", 5, "pending", 0, 30), ("a", 3, "expired", 20, 0),
+        ):  # fmt: skip
+            old.execute(
+                "INSERT INTO ledger VALUES (NULL, ?, 'dead', '', ?, ?, NULL, 'h', 'p', 'gpt-5', 'c', 'openai.chat', 1,"
+                " ?, ?, '{}', '', 200, '', '', '[3]', '[\"old\"]', 'api')",
+                (name, state, start_ms, reserved, cost),
+            )
+        old.execute("INSERT INTO spent VALUES (0, 'h', 'p', 'gpt-5', 'c', 'api', '', 27)")
+        old.execute(f"INSERT INTO balance VALUES (3, 'old', 'old', '', 'ever:0', '', 0, {2**63 - 1}, '[]', 27, 30)")
+        old.commit()
+    store = open_store(f"sqlite://{path}", Clock())
+    kept, new = (Charge(name, name, "", "ever:0", 0, None, 1_000) for name in ("old", "new"))
+
+    async def read() -> None:
+        assert [row.entry.id for row in await store.rows()] == ["a", "b", "c", "d"]
+        assert [(one.posted, one.pending) for one in await store.balances([kept, new])] == [(57, 0)] * 2
+        assert await store.settle("c", settlement(31))  # the dead owner's, posted in full meanwhile
+        assert await store.settle("a", settlement(21))
+        assert [one.posted for one in await store.balances([kept, new])] == [59, 59]
+        call = entry("e", started_at_ms=5)
+        await store.reserve(call, [kept], 1)
+        assert [row.entry.id for row in await store.rows(5)] == ["b", "c", "e", "d"]
+        await store.close()
+
+    asyncio.run(read())
+
+
 def test_a_day_is_read_from_few_rows(tmp_path: Path) -> None:
     """A new balance over many days reads the rows of their edges only: the others could be gone."""
     path = tmp_path / "ledger.sqlite"
