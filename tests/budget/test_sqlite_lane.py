@@ -203,7 +203,7 @@ async def test_a_failure_is_the_same_at_once(store: SqliteStore, tmp_path: Path)
 
     def overflow(tables: Any) -> None:
         tables.reserve(entry("lost"), charges([DAILY], entry()), 10)
-        tables.balances.move([1], posted=-(2**40))
+        tables.balances.move("[1]", posted=-(2**40))
 
     for work, told in ((fail, "disk I/O error"), (overflow, "CHECK constraint failed")):
         await calm(store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ from llmcap_addon.money import Nanousd
 
 _RUN_PERIOD = "run:"
 _AMOUNTS = "SELECT id, posted, pending FROM amount WHERE id IN"
-_MOVE = "UPDATE amount SET posted = posted + ?, pending = pending + ? WHERE id = ?"
+_MOVE = "UPDATE amount SET posted = posted + ?, pending = pending + ? WHERE id IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(slots=True)
@@ -45,7 +45,6 @@ class Balances:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._sql = connection.execute
-        self._sql_many = connection.executemany
         self.live = Live(connection)
 
     def held(self, labels: Labels, started_at_ms: int, charges: Sequence[Charge]) -> tuple[list[Held], list[int]]:
@@ -92,9 +91,9 @@ class Balances:
             for cap, scope, starts, resets, match, posted, pending in rows
         )
 
-    def move(self, ids: Iterable[int], *, posted: Nanousd = 0, pending: Nanousd = 0) -> None:
-        """Add to what these balances have posted and pending."""
-        self._sql_many(_MOVE, [(posted, pending, number) for number in ids])
+    def move(self, ids: str, *, posted: Nanousd = 0, pending: Nanousd = 0) -> None:
+        """Add to what these balances (a JSON list of ids) have posted and pending."""
+        self._sql(_MOVE, (posted, pending, ids))
 
     def _amounts(self, ids: list[int]) -> dict[int, tuple[Nanousd, Nanousd]]:
         found = self._sql(f"{_AMOUNTS} ({_marks(len(ids))})", ids)

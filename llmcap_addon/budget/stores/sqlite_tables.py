@@ -63,8 +63,8 @@ class Tables:
         """– → pending, if it fits everywhere."""
         held, others = self.balances.held(_labels(entry), entry.started_at_ms, charges)
         lacking = tuple(one.balance() for one in held if one.room < amount)
-        ids, caps = [*(one.id for one in held), *others], tuple(one.charge.cap for one in held)
-        if lacking or not self._insert(entry, "pending", str(ids), caps, reserved=amount):
+        ids, caps = str([*(one.id for one in held), *others]), tuple(one.charge.cap for one in held)
+        if lacking or not self._insert(entry, "pending", ids, caps, reserved=amount):
             balances = tuple(one.balance() for one in held)
             return Reserved(balances) if self._is_pending(entry.id) else Short(balances, lacking)
         self.balances.move(ids, pending=amount)
@@ -83,7 +83,7 @@ class Tables:
         there = set(ids)
         joining = [one for one in held if one.id not in there]
         if joining:
-            self.balances.move([one.id for one in joining], pending=reserved)
+            self.balances.move(str([one.id for one in joining]), pending=reserved)
             for one in joining:
                 one.pending += reserved
                 ids.append(one.id)
@@ -91,7 +91,7 @@ class Tables:
         room = min((one.room for one in held), default=amount)
         granted = amount if amount <= room else room if room >= at_least else 0
         if granted:
-            self.balances.move(ids, pending=granted)
+            self.balances.move(str(ids), pending=granted)
             self._sql("UPDATE ledger SET reserved = reserved + ? WHERE seq = ?", (granted, seq))
         if joining or unnamed:
             values = (str(ids), json.dumps([*caps, *unnamed]), seq)
@@ -112,7 +112,7 @@ class Tables:
             marks -= {"expired", "estimated"} - settlement.marks
         if cost > reserved + posted:  # an expired row has posted what it had reserved
             marks.add("overrun")
-        self.balances.move(json.loads(ids), posted=cost - posted, pending=-reserved)
+        self.balances.move(ids, posted=cost - posted, pending=-reserved)
         self._end(seq, "posted", settlement, cost, marks)
         add_spent(self._sql, seq, cost - posted)
         return True
@@ -123,7 +123,7 @@ class Tables:
         if row is None or row[0] != "pending":
             return False
         _, seq, reserved, _, words, ids = row
-        self.balances.move(json.loads(ids), pending=-reserved)
+        self.balances.move(ids, pending=-reserved)
         nothing = Settlement(cost=0, usage=Usage(), settled_at_ms=settled_at_ms, status=status, note=note)
         self._end(seq, "voided", nothing, 0, {*words.split()} - {"deferred"})
         return True
@@ -185,7 +185,7 @@ class Tables:
 
     def _expire(self, found: list[tuple[int, Nanousd, str, str]], now_ms: int, note: str) -> int:
         for seq, reserved, words, ids in found:
-            self.balances.move(json.loads(ids), posted=reserved, pending=-reserved)
+            self.balances.move(ids, posted=reserved, pending=-reserved)
             ended = Settlement(reserved, Usage(), now_ms, note=note)
             self._end(seq, "expired", ended, reserved, {*words.split(), "expired", "estimated"})
             add_spent(self._sql, seq, reserved)
