@@ -184,7 +184,8 @@ class _Counter:
 
     def __init__(self, count: CountTokens, provider: str) -> None:
         self._count = count
-        self._lists_tools = provider == "groq"
+        self.lists_tools = provider == "groq"
+        """True where an answer names the tools that ran."""
         self._ran: set[object] = set()
 
     @property
@@ -218,7 +219,7 @@ class _Counter:
 
     def _without_tools(self, node: object) -> object:
         """Take note of the tools that ran; what they found is no output of the model's."""
-        if not self._lists_tools or not isinstance(node, dict) or not isinstance(node.get("executed_tools"), list):
+        if not self.lists_tools or not isinstance(node, dict) or not isinstance(node.get("executed_tools"), list):
             return node
         for place, tool in enumerate(node["executed_tools"]):
             index = mapping(tool).get("index")
@@ -314,14 +315,15 @@ class ChatBodyMeter(BodyMeter):
         record_head(self.reading, payload)
         self.reading.failed = bool(payload.get("error"))
         choices = payload.get("choices")
-        if isinstance(choices, list):
-            self.reading.counted_output_tokens = sum(self._counter.choice(choice) for choice in choices)
-        self.reading.counted_web_search_requests = self._counter.tools_run
         raw = payload.get("usage")
         said = take_chat_usage(
             self.reading, raw, payload.get("usage_breakdown"), self._provider, self._searches, final=True,
             apart=self._apart,
         )  # fmt: skip
+        if isinstance(choices, list) and (not self.reading.final or self._counter.lists_tools):
+            # Counting a long answer takes milliseconds, in which no other stream goes on.
+            self.reading.counted_output_tokens = sum(self._counter.choice(choice) for choice in choices)
+            self.reading.counted_web_search_requests = self._counter.tools_run
         if not said and not self.reading.unreadable and not isinstance(choices, list) and not self.reading.failed:
             self.mark_unreadable("the answer holds neither usage nor choices")
 

@@ -72,9 +72,9 @@ class ResponsesBodyMeter(BodyMeter):
                 self._remember(payload, None)
             return
         output = payload.get("output")
-        if isinstance(output, list):
-            self.reading.counted_output_tokens = sum(count_item(item, self._text) for item in output)
         take_response_usage(self.reading, payload, 0, self._provider, self._remember)
+        if isinstance(output, list) and not self.reading.final:
+            self.reading.counted_output_tokens = sum(count_item(item, self._text) for item in output)
         if self.reading.usage is None and not isinstance(output, list) and not self.reading.failed:
             self.mark_unreadable("the answer holds neither usage nor output")
 
