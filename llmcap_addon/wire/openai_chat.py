@@ -185,7 +185,7 @@ class _Counter:
     def __init__(self, count: CountTokens, provider: str) -> None:
         self._count = count
         self.lists_tools = provider == "groq"
-        """True where an answer names the tools that ran."""
+        """True where an answer names the tools that ran, which its usage does not count."""
         self._ran: set[object] = set()
 
     @property
@@ -315,17 +315,23 @@ class ChatBodyMeter(BodyMeter):
         record_head(self.reading, payload)
         self.reading.failed = bool(payload.get("error"))
         choices = payload.get("choices")
+        if self._counter.lists_tools:
+            self._count(choices)
         raw = payload.get("usage")
         said = take_chat_usage(
             self.reading, raw, payload.get("usage_breakdown"), self._provider, self._searches, final=True,
             apart=self._apart,
         )  # fmt: skip
-        if isinstance(choices, list) and (not self.reading.final or self._counter.lists_tools):
-            # Counting a long answer takes milliseconds, in which no other stream goes on.
-            self.reading.counted_output_tokens = sum(self._counter.choice(choice) for choice in choices)
-            self.reading.counted_web_search_requests = self._counter.tools_run
+        if not self.reading.final:
+            self._count(choices)
         if not said and not self.reading.unreadable and not isinstance(choices, list) and not self.reading.failed:
             self.mark_unreadable("the answer holds neither usage nor choices")
+
+    def _count(self, choices: object) -> None:
+        """Count what no usage tells; a long answer takes milliseconds, in which no other stream goes on."""
+        if isinstance(choices, list):
+            self.reading.counted_output_tokens = sum(self._counter.choice(choice) for choice in choices)
+        self.reading.counted_web_search_requests = self._counter.tools_run
 
 
 def _is_billed_apart(call: Call) -> bool:
