@@ -39,6 +39,9 @@ TICK_S = 1.0
 HEARTBEAT_TICKS = HEARTBEAT_MS // 1000
 """The ledger's lease is renewed every so many ticks: several times before it would be over. While the store fails it is
 tried at every tick, so that what it has not taken is written within a second of its return."""
+WARM_AFTER_S = 0.25
+"""The tokenizer, which takes a third of a second of a core, is loaded when the tool is on its way, so that neither waits
+for the other; a stream that comes before loads it itself."""
 log = logging.getLogger("llmcap")
 
 
@@ -96,6 +99,7 @@ class Service:
         self._runtime = AsyncioRuntime()
         self._watch = watch
         self._ticker: asyncio.Task[None] | None = None
+        self._warming: asyncio.TimerHandle | None = None
 
     @classmethod
     async def start(cls, settings: Settings) -> Service:
@@ -135,11 +139,13 @@ class Service:
         if warning:
             bulletin.notice(warning)
         if not settings.is_audience:
-            gate.pricing.warm()
+            service._warming = asyncio.get_running_loop().call_later(WARM_AFTER_S, gate.pricing.warm)
         return service
 
     async def close(self) -> Summary:
         """Write down what is left, sum up, and let the ledger go."""
+        if self._warming is not None:
+            self._warming.cancel()
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.wait([self._ticker])  # it may be writing down what is left, as is done below

@@ -1,90 +1,105 @@
-"""The dialects that are metered or watched, by name; `routes` says which request speaks which."""
+"""The dialects that are metered or watched, by name; `routes` says which request speaks which.
+
+Each is imported when its first request comes: all of them together take a tenth of a second of a start, and a proxy
+sees few of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
-from llmcap_addon.wire.anthropic import MESSAGES
-from llmcap_addon.wire.anthropic_batches import ANTHROPIC_BATCH_JOBS, ANTHROPIC_BATCHES
-from llmcap_addon.wire.bedrock_converse import CONVERSE
-from llmcap_addon.wire.bedrock_invoke import INVOKE
-from llmcap_addon.wire.cohere import COHERE
 from llmcap_addon.wire.dialect import Dialect
-from llmcap_addon.wire.google import GENERATE
-from llmcap_addon.wire.google_batches import GOOGLE_BATCH_JOBS, GOOGLE_BATCHES
-from llmcap_addon.wire.google_code_assist import CODE_ASSIST
-from llmcap_addon.wire.google_embeddings import EMBEDDINGS as GOOGLE_EMBEDDINGS
-from llmcap_addon.wire.google_interactions import INTERACTIONS
-from llmcap_addon.wire.google_jobs import INTERACTION_JOBS
-from llmcap_addon.wire.google_live import LIVE
 from llmcap_addon.wire.jobs import JobDialect
-from llmcap_addon.wire.mistral import MISTRAL
-from llmcap_addon.wire.mistral_batches import MISTRAL_BATCH_JOBS, MISTRAL_BATCHES
-from llmcap_addon.wire.openai_audio import TRANSCRIPTION
-from llmcap_addon.wire.openai_batch_watch import OPENAI_BATCH_JOBS
-from llmcap_addon.wire.openai_batches import BATCHES as OPENAI_BATCHES
-from llmcap_addon.wire.openai_chat import CHAT
-from llmcap_addon.wire.openai_compact import COMPACT, DECISIONS
-from llmcap_addon.wire.openai_completions import COMPLETIONS
-from llmcap_addon.wire.openai_embeddings import EMBEDDINGS
-from llmcap_addon.wire.openai_images import IMAGES
-from llmcap_addon.wire.openai_jobs import BACKGROUND
-from llmcap_addon.wire.openai_realtime import REALTIME_SOCKET
-from llmcap_addon.wire.openai_responses import RESPONSES
-from llmcap_addon.wire.openai_socket import RESPONSES_SOCKET
-from llmcap_addon.wire.openai_speech import SPEECH
-from llmcap_addon.wire.openrouter_audio import ROUTED_TRANSCRIPTION
-from llmcap_addon.wire.openrouter_batches import OPENROUTER_BATCH_JOBS, OPENROUTER_BATCHES
-from llmcap_addon.wire.pictures import GOOGLE_IMAGES, PICTURES
-from llmcap_addon.wire.ranking import RANKING
 from llmcap_addon.wire.socket import SocketDialect
 
-SOCKETS: Mapping[str, SocketDialect] = {dialect.name: dialect for dialect in (RESPONSES_SOCKET, REALTIME_SOCKET, LIVE)}
+
+class Named[T: (Dialect, JobDialect, SocketDialect)](Mapping[str, T]):
+    """Name → dialect. It stands in a module of this room under its own name, or with others in a tuple."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        """Take name → "module:ATTRIBUTE"."""
+        self._places = places
+        self._loaded: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        """Give a dialect; raises KeyError for an unknown name."""
+        found = self._loaded.get(name)
+        if found is None:
+            module, _, attribute = self._places[name].partition(":")
+            held = getattr(import_module(f"llmcap_addon.wire.{module}"), attribute)
+            several = held if isinstance(held, tuple) else (held,)
+            found = self._loaded[name] = next(one for one in several if one.name == name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+
+SOCKETS: Mapping[str, SocketDialect] = Named(
+    {
+        "openai.responses.socket": "openai_socket:RESPONSES_SOCKET",
+        "openai.realtime": "openai_realtime:REALTIME_SOCKET",
+        "google.live": "google_live:LIVE",
+    }
+)
 """Those over a websocket."""
 
-JOBS: Mapping[str, JobDialect] = {
-    dialect.name: dialect
-    for dialect in (
-        BACKGROUND,
-        INTERACTION_JOBS,
-        OPENAI_BATCH_JOBS,
-        MISTRAL_BATCH_JOBS,
-        ANTHROPIC_BATCH_JOBS,
-        GOOGLE_BATCH_JOBS,
-        OPENROUTER_BATCH_JOBS,
-    )
-}
+JOBS: Mapping[str, JobDialect] = Named(
+    {
+        "openai.background": "openai_jobs:BACKGROUND",
+        "google.background": "google_jobs:INTERACTION_JOBS",
+        "openai.batch_jobs": "openai_batch_watch:OPENAI_BATCH_JOBS",
+        "mistral.batch_jobs": "mistral_batches:MISTRAL_BATCH_JOBS",
+        "anthropic.batch_jobs": "anthropic_batches:ANTHROPIC_BATCH_JOBS",
+        "google.batch_jobs": "google_batches:GOOGLE_BATCH_JOBS",
+        "openrouter.batch_jobs": "openrouter_batches:OPENROUTER_BATCH_JOBS",
+    }
+)
 """Those of requests that cost nothing, and tell what became of a job."""
 
-DIALECTS: Mapping[str, Dialect] = {
-    dialect.name: dialect
-    for dialect in (
-        CHAT,
-        RESPONSES,
-        EMBEDDINGS,
-        COMPLETIONS,
-        COMPACT,
-        DECISIONS,
-        TRANSCRIPTION,
-        SPEECH,
-        IMAGES,
-        MESSAGES,
-        GENERATE,
-        CODE_ASSIST,
-        GOOGLE_EMBEDDINGS,
-        INTERACTIONS,
-        CONVERSE,
-        INVOKE,
-        *COHERE,
-        *MISTRAL,
-        *RANKING,
-        PICTURES,
-        GOOGLE_IMAGES,
-        ROUTED_TRANSCRIPTION,
-        OPENAI_BATCHES,
-        MISTRAL_BATCHES,
-        ANTHROPIC_BATCHES,
-        GOOGLE_BATCHES,
-        OPENROUTER_BATCHES,
-    )
-}
+DIALECTS: Mapping[str, Dialect] = Named(
+    {
+        "openai.chat": "openai_chat:CHAT",
+        "openai.responses": "openai_responses:RESPONSES",
+        "openai.embeddings": "openai_embeddings:EMBEDDINGS",
+        "openai.completions": "openai_completions:COMPLETIONS",
+        "openai.compact": "openai_compact:COMPACT",
+        "openai.decisions": "openai_compact:DECISIONS",
+        "openai.transcription": "openai_audio:TRANSCRIPTION",
+        "openai.speech": "openai_speech:SPEECH",
+        "openai.images": "openai_images:IMAGES",
+        "anthropic.messages": "anthropic:MESSAGES",
+        "google.generate": "google:GENERATE",
+        "google.code_assist": "google_code_assist:CODE_ASSIST",
+        "google.embeddings": "google_embeddings:EMBEDDINGS",
+        "google.interactions": "google_interactions:INTERACTIONS",
+        "bedrock.converse": "bedrock_converse:CONVERSE",
+        "bedrock.invoke": "bedrock_invoke:INVOKE",
+        "cohere.chat": "cohere:COHERE",
+        "cohere.embed": "cohere:COHERE",
+        "cohere.rerank": "cohere:COHERE",
+        "mistral.ocr": "mistral:MISTRAL",
+        "mistral.agents": "mistral:MISTRAL",
+        "mistral.moderations": "mistral:MISTRAL",
+        "mistral.classifications": "mistral:MISTRAL",
+        "mistral.speech": "mistral:MISTRAL",
+        "compatible.rerank": "ranking:RANKING",
+        "perplexity.search": "ranking:RANKING",
+        "bedrock.rerank": "ranking:RANKING",
+        "compatible.images": "pictures:PICTURES",
+        "google.images": "pictures:GOOGLE_IMAGES",
+        "openrouter.transcription": "openrouter_audio:ROUTED_TRANSCRIPTION",
+        "openai.batches": "openai_batches:BATCHES",
+        "mistral.batches": "mistral_batches:MISTRAL_BATCHES",
+        "anthropic.batches": "anthropic_batches:ANTHROPIC_BATCHES",
+        "google.batches": "google_batches:GOOGLE_BATCHES",
+        "openrouter.batches": "openrouter_batches:OPENROUTER_BATCHES",
+    }
+)
