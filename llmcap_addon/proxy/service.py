@@ -40,8 +40,8 @@ HEARTBEAT_TICKS = HEARTBEAT_MS // 1000
 """The ledger's lease is renewed every so many ticks: several times before it would be over. While the store fails it is
 tried at every tick, so that what it has not taken is written within a second of its return."""
 WARM_AFTER_S = 0.25
-"""The tokenizer, which takes a third of a second of a core, is loaded when the tool is on its way, so that neither waits
-for the other; a stream that comes before loads it itself."""
+"""The tokenizer, which takes a third of a second of a core, is loaded when the tool is on its way, so that neither
+waits for the other; a stream that comes before loads it itself."""
 log = logging.getLogger("llmcap")
 
 

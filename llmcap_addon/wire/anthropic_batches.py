@@ -110,7 +110,7 @@ def read_result(line: JsonObject, provider: str) -> Reading:
     told as one for an hour.
     """
     result = mapping(line.get("result"))
-    if result.get("type") in _UNBILLED:
+    if str(result.get("type")) in _UNBILLED:
         return Reading(failed=True, final=True)
     message = result.get("message")
     if result.get("type") != "succeeded" or not isinstance(message, dict):

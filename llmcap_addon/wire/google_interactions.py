@@ -124,7 +124,7 @@ def _read(value: object, content: ContentBuilder, depth: int) -> None:
 
 def _read_object(value: JsonObject, content: ContentBuilder, depth: int) -> None:
     content.blocks += 1
-    kind = value.get("type")
+    kind = str(value.get("type"))
     if kind in _MEDIA:
         data = value.pop("data", None)
         if isinstance(data, str):

@@ -56,7 +56,7 @@ class InteractionReader:
             self.reading.unreadable = f"the usage is not valid ({error})"
             return
         told = said.get("total_output_tokens") is not None or said.get("total_tokens") is not None
-        if last and told and interaction.get("status") not in _RUNS:
+        if last and told and name(interaction, "status") not in _RUNS:
             self.reading.final = True
             self.reading.unreadable = ""  # the last word makes up for what could not be read before it
 
@@ -101,8 +101,8 @@ class InteractionReader:
 
     def count(self, written: JsonObject) -> None:
         """Count a step or a delta that the model wrote; pictures and sound by their size."""
-        kind = written.get("type")
-        if kind in _NOT_WRITTEN or str(kind).endswith("_result"):
+        kind = name(written, "type")
+        if kind in _NOT_WRITTEN or kind.endswith("_result"):
             return
         data = written.get("data")
         if isinstance(data, str):
@@ -172,7 +172,7 @@ class InteractionBodyMeter(BodyMeter):
         if "error" in value and "status" not in value:
             self.reading.failed = True
             return
-        if value.get("status") in _RUNS and name(value, "id"):
+        if name(value, "status") in _RUNS and name(value, "id"):
             self.reading.job = name(value, "id")
             return
         steps = value.get("steps")

@@ -103,7 +103,7 @@ def _jobs(value: JsonObject, provider: str) -> Iterator[Outcome]:
 def _outcome(job: JsonObject, provider: str) -> Outcome | None:
     """Say what became of a job; None while it runs, or where nobody can say."""
     name = id_of(job, "id")
-    if not name or job.get("status") not in _ENDED:
+    if not name or str(job.get("status")) not in _ENDED:
         return None
     results = id_of(job, "output_file")
     if not results and job.get("succeeded_requests") == 0:

@@ -128,7 +128,7 @@ class RealtimeTalk:
         elif kind == "conversation.item.create":
             content, length_ms = item_content(mapping(event.get("item")), settings.bytes_per_ms)
             self._conversation.add(content, length_ms)
-        elif kind in _UPDATES:
+        elif str(kind) in _UPDATES:
             session = mapping(event.get("session"))
             if session.get("type", "realtime") not in ("realtime", "transcription"):
                 return self._deny(event, f"a session of the type {str(session['type'])[:40]!r} is not metered yet")

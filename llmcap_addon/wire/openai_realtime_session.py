@@ -261,7 +261,7 @@ def item_content(item: JsonObject, bytes_per_ms: int) -> tuple[Content, int]:
     builder = ContentBuilder()
     builder.messages = 1
     length_ms = 0
-    kind = item.get("type")
+    kind = str(item.get("type"))
     parts = item.get("content")
     if kind == "message" and isinstance(parts, list):
         for part in parts:
@@ -274,7 +274,7 @@ def item_content(item: JsonObject, bytes_per_ms: int) -> tuple[Content, int]:
 
 def _add_part(builder: ContentBuilder, part: JsonObject, bytes_per_ms: int) -> int:
     builder.blocks += 1
-    kind = part.get("type")
+    kind = str(part.get("type"))
     if kind in _TEXT_PARTS and isinstance(part.get("text"), str):
         builder.add_text(str(part["text"]))
         return 0

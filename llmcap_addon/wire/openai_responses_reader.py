@@ -119,7 +119,7 @@ def job_of(response: JsonObject) -> str:
 
     `status`, `background` and `usage` of the SDK's `Response`. A usage told while it runs is not the whole.
     """
-    runs, behind = response.get("status") in _RUNS, response.get("background") is True
+    runs, behind = str(response.get("status")) in _RUNS, response.get("background") is True
     name, untold = response.get("id"), response.get("usage") is None
     if not (runs and behind) and not (untold and (runs or behind)):
         return ""

@@ -92,7 +92,7 @@ def _batches(value: JsonObject) -> Iterator[Outcome]:
 def _outcome(batch: JsonObject) -> Outcome | None:
     """Say what became of a batch; None while it runs, or where it does not say what it cost."""
     job = id_of(batch, "id")
-    if not job or batch.get("status") not in _ENDED:
+    if not job or str(batch.get("status")) not in _ENDED:
         return None
     raw = batch.get("usage")
     billed = billed_amount(PROVIDER, raw)
