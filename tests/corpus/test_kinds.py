@@ -66,7 +66,7 @@ READABLE = [case for case in CASES if case.raw["response"].endswith((".json", ".
 def test_no_kind_of_value_in_an_answer_raises(case: Case) -> None:
     """Whatever stands where a word, a number, a list or an object should, the meter reads on or says what it can't."""
     for data in answers(case.data, case.raw["response"].rpartition(".")[2]):
-        meter = case.meter(lambda text: len(text))
+        meter = case.meter(len)
         meter.feed(data)
         meter.end()
 
