@@ -273,14 +273,13 @@ class Socket:
     # ── from the server ──
 
     def _hear(self, frame: Frame) -> bool:
-        pieces = None
+        pieces, frees = None, False
         for told in self._talk.from_server(frame.data, is_text=frame.is_text):
             if told.unasked is not None:
                 self._cut_unasked(told, told.unasked)
                 return False
             answer = self._answers.get(told.number)
-            if answer is None or told.ended or not answer.begun:
-                self._start_pump()  # the next may have to be set aside
+            frees = frees or answer is None or told.ended or not answer.begun
             if answer is None:
                 if len(self._early) < MAX_ANSWERS:
                     self._early[told.number] = told
@@ -295,6 +294,10 @@ class Socket:
                 answer.valve.let_through(told.reading, b"")
             if self._is_over:  # cut
                 return False
+        if frees:
+            # The next may have to be set aside. Not before all of the frame has been taken: a task of mitmproxy's loop
+            # begins at once, and where the store answers at once it has ended before this goes on.
+            self._start_pump()
         if pieces is None:
             pieces = [frame.data]
         if pieces == [frame.data] and not self._out and self._last is None:
