@@ -178,7 +178,7 @@ class InteractionBodyMeter(BodyMeter):
         steps = value.get("steps")
         for step in steps if isinstance(steps, list) else ():
             self._reader.count(mapping(step))
-        self._reader.take(value, last=True)
+        self._reader.take(value, last=bool(name(value, "status")))  # without one, it lacks fields
 
 
 def _modalities(said: JsonObject, key: str) -> list[JsonObject]:

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from urllib.parse import unquote
 
 from llmcap_addon.call import Call, Content
+from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.dialect import Meter, Request, ResponseHead, Target
 from llmcap_addon.wire.google_interactions_meter import InteractionBodyMeter, InteractionStreamMeter
+from llmcap_addon.wire.google_request import refuse_field_masks
 from llmcap_addon.wire.jobs import Outcome
 
 _ID = re.compile(r".*/interactions/([^/]+?)(?:/cancel)?/*")
@@ -63,8 +65,12 @@ class InteractionJobs:
     name = "google.background"
 
     def watch(self, request: Request, target: Target, client: str) -> InteractionWatch:
-        """Begin to watch; never raises."""
+        """Begin to watch; never raises. Where a mask takes fields out of the answer, what is left is no bill."""
         found = _ID.fullmatch(request.path)
+        try:
+            refuse_field_masks(request)
+        except UnreadableRequest:
+            found = None
         # What was asked is not known here: input whose kind is not told counts as sound. Who prices it knows better.
         call = Call(
             dialect=self.name,
