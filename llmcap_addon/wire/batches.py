@@ -23,6 +23,9 @@ MAX_REQUESTS = 100_000
 """Of one batch: Anthropic's limit, and twice OpenAI's (`BatchCreateParams.input_file_id`)."""
 MAX_ID_CHARS = 200
 """A job's or a file's id; longer is none."""
+_WHOLE = (200, 201)
+"""Statuses of whole answers: Azure's Files API answers an upload with 201 (`Files_Upload` of its REST specification).
+No 206, which is a part."""
 _ORDINARY = frozenset(("", "auto", "default", "standard", "standard_only", "on_demand", "unspecified", TIER))
 NOTHING_BILLED = Reading(failed=True, final=True)
 """The outcome of a job none of whose requests was answered."""
@@ -177,7 +180,7 @@ class Watching:
 
     def begin(self, head: ResponseHead) -> None:
         """Take the answer's head; what is no whole answer tells nothing."""
-        self._is_good = head.status == 200
+        self._is_good = head.status in _WHOLE
 
     def feed(self, data: bytes) -> None:
         """Take decoded bytes of the answer's body."""

@@ -141,14 +141,15 @@ def _outcome(batch: JsonObject, provider: str) -> Outcome | None:
         return None
     results = id_of(batch, "output_file_id")
     counts = mapping(batch.get("request_counts"))
-    total = counts.get("total")
-    all_failed = counts.get("completed") == 0 and (not results or (total and counts.get("failed") == total))
-    if all_failed or (not results and status.lower() == "failed"):
+    total, failed, done = counts.get("total"), counts.get("failed"), counts.get("completed")
+    if provider == "azure" and (type(failed) is not int or failed != 0):
+        return None  # Azure bills filtered prompts; they stand in the file of errors, without a usage
+    all_failed = done == 0 and (not results or (total and failed == total))
+    if all_failed or (not results and not done and status.lower() == "failed"):
         return Outcome(job, NOTHING_BILLED)
     reading = _whole_bill(batch, provider)
     if reading is None and not results:
         return None
-    done = counts.get("completed")
     return Outcome(
         job, reading or Reading(), (results,) if results else (), also_requests=done if type(done) is int else None
     )

@@ -37,6 +37,8 @@ class BatchesDialect(OpenAIErrors):
     def parse(self, request: Request, target: Target, client: str) -> Call:
         """Understand a request; raises UnreadableRequest. Which model it is, and what it may cost, the file says."""
         body = load_json(request.body)
+        if body.get("input_blob"):
+            raise UnreadableRequest("what the requests of `input_blob` may cost is not known; upload them as a file")
         file = string(body, "input_file_id")
         if not 0 < len(file) <= MAX_ID_CHARS:
             raise UnreadableRequest("input_file_id names no file")

@@ -70,6 +70,10 @@ def upload(*lines: bytes, purpose: str = "batch", provider: str = "openai") -> l
     return list(OPENAI_BATCH_JOBS.watch(made, Target(provider), "test").stored_calls())
 
 
+def begin(body: Any) -> Call:
+    return BATCHES.parse(request("api.openai.com", "/v1/batches", body), Target("openai"), "")
+
+
 GPT = {"model": "gpt-4o-mini", "messages": HI}
 CLAUDE = {"model": "claude-haiku-4-5", "max_tokens": 10, "messages": HI}
 
@@ -86,7 +90,9 @@ CLAUDE = {"model": "claude-haiku-4-5", "max_tokens": 10, "messages": HI}
         (lambda: upload(line(GPT, "/v1/videos")), "videos"),
         (lambda: upload(line({**GPT, "web_search_options": {}})), "searches"),
         (lambda: upload(line({"model": "gpt-5", "input": "Hi", "background": True}, RESPONSES)), "background"),
-        (lambda: BATCHES.parse(request("api.openai.com", "/v1/batches", {}), Target("openai"), ""), "input_file_id"),
+        (lambda: begin({}), "input_file_id"),
+        (lambda: begin({"input_file_id": "f", "input_blob": "https://h/blob"}), "input_blob"),
+        (lambda: begin({"input_blob": "https://h/blob"}), "input_blob"),
         (anthropic, "no requests"),
         (lambda: anthropic(CLAUDE, {"model": "claude-haiku-4-5"}), r"requests\[1\]: messages"),
         (lambda: anthropic(None), r"requests\[0\]: it holds no `params`"),
@@ -212,6 +218,9 @@ USAGE = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
         (batch(status="cancelled"), None),
         (batch(status="expired", request_counts={"completed": 3}), None),
         (batch(status="failed"), "void"),
+        (batch(status="failed", request_counts={"total": 2, "completed": 0, "failed": 2}), "void"),
+        (batch(status="failed", request_counts={"total": 2, "completed": 1, "failed": 1}), None),
+        (batch(status="failed", request_counts={"total": 2, "completed": 1}, output_file_id="f"), "later"),
         (batch(status="CANCELLED", request_counts={"completed": 0}), "void"),
         (batch(output_file_id="f", request_counts={"completed": 0}), "later"),
         (batch(output_file_id="f", request_counts={"total": 0, "completed": 0, "failed": 0}), "later"),
@@ -280,6 +289,37 @@ def test_errors_that_azure_bills_leave_a_batch_reserved() -> None:
     line = {"custom_id": "1", "response": {"status_code": 400, "body": error}, "error": None}
     assert look(OPENAI_BATCH_JOBS, "/openai/files/f/content", "azure", line) == {}
     assert look(OPENAI_BATCH_JOBS, "/v1/files/f/content", "openai", line)["f"].reading.failed
+
+
+@pytest.mark.parametrize(
+    ("counts", "ends"),
+    [
+        ({"total": 2, "completed": 2, "failed": 0}, "later"),
+        ({"total": 2, "completed": 1, "failed": 1}, None),
+        ({"total": 2, "completed": 0, "failed": 2}, None),
+        ({"total": 2, "completed": 2}, None),
+        ({"failed": False}, None),
+        (None, None),
+    ],
+)
+def test_an_azure_batch_with_failed_requests_stays_reserved(counts: Any, ends: str | None) -> None:
+    """They stand in a file of their own, and Azure bills some of them; the file of results would leave them out."""
+    told = batch(output_file_id="f", error_file_id="e", request_counts=counts)
+    outcomes = look(OPENAI_BATCH_JOBS, "/openai/batches/b", "azure", told)
+    assert [outcome.also for outcome in outcomes.values()] == ([("f",)] if ends else [])
+    unbegun = batch(status="failed", request_counts={"total": 0, "completed": 0, "failed": 0})
+    assert look(OPENAI_BATCH_JOBS, "/openai/batches/b", "azure", unbegun)["b"].reading.failed
+
+
+@pytest.mark.parametrize(("status", "known"), [(200, True), (201, True), (202, False), (206, False), (400, False)])
+def test_an_upload_is_known_however_it_is_answered(status: int, *, known: bool) -> None:
+    """Azure answers one with 201 (`Files_Upload` of its data-plane API); a part of an answer is none."""
+    made = request("h", "/openai/files", b"")
+    watch = OPENAI_BATCH_JOBS.watch(made, Target("azure"), "")
+    watch.begin(ResponseHead(status))
+    watch.feed(b'{"id": "file-1"}')
+    watch.end()
+    assert watch.stored == ("file-1" if known else "")
 
 
 def test_a_file_of_anything_else_settles_nothing() -> None:
