@@ -117,11 +117,12 @@ _RUNS = frozenset({"queued", "in_progress"})
 def job_of(response: JsonObject) -> str:
     """Name a response that goes on without its client, or whose bill is not told yet; empty for any other.
 
-    `status`, `background` and `usage` of the SDK's `Response`. A usage told while it runs is not the whole.
+    `status`, `background` and `usage` of the SDK's `Response`. A usage told while it runs is not the whole, and
+    some hosts leave `background` out.
     """
     runs, behind = str(response.get("status")) in _RUNS, response.get("background") is True
     name, untold = response.get("id"), response.get("usage") is None
-    if not (runs and behind) and not (untold and (runs or behind)):
+    if not runs and not (behind and untold):
         return ""
     return name if isinstance(name, str) and len(name) <= MAX_NAME_CHARS else ""
 

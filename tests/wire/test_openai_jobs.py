@@ -87,6 +87,23 @@ def test_what_is_no_background_response_is_no_job() -> None:
     assert meter.reading.job == ""
 
 
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+@pytest.mark.parametrize("background", [{}, {"background": None}, {"background": False}])
+def test_one_that_runs_is_no_bill_whatever_else_it_says(status: str, background: dict[str, Any]) -> None:
+    """Hosts that leave `background` out tell a usage of zeros meanwhile."""
+    usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    body = json.dumps({"id": "resp_1", "object": "response", "status": status, "usage": usage, **background}).encode()
+    responses = ResponsesDialect()
+    meter = responses.meter(asked(responses), b"", JSON, one)
+    meter.feed(body)
+    meter.end()
+    assert (meter.reading.job, meter.reading.final) == ("resp_1", False)
+    watch = BackgroundDialect(responses).watch(Request("GET", HOST, "/v1/responses/resp_1"), Target("openai"), "")
+    watch.begin(JSON)
+    watch.feed(body)
+    assert watch.end() == ()
+
+
 @given(st.dictionaries(st.sampled_from(["status", "background", "usage", "id"]), st.text() | st.booleans() | st.none()))
 def test_any_response_has_a_name_or_none(response: dict[str, Any]) -> None:
     """Nothing that a provider sends raises."""
