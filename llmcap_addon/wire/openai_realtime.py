@@ -136,7 +136,7 @@ class RealtimeTalk:
             self._conversation.add(prompt_content(session))
             if session.keys() & _LIMITS:
                 self._calls.limit = None  # its own counts from now on
-        elif kind not in _FREE:
+        elif not isinstance(kind, str) or kind not in _FREE:
             shown = kind if isinstance(kind, str) and _NAME.fullmatch(kind) else "of its type"
             return self._deny(event, f"the event {shown!r} may cost money and is not metered yet")
         return Free()
@@ -177,7 +177,7 @@ class RealtimeTalk:
         if early is not None:
             return early
         if self._may_respond() and not any(not reply.apart for reply in self._active.values()):
-            rest = (self._conversation.revision, self._session.settings, self._calls.model)
+            rest = (self._conversation.revision, self._session.settings, self._calls.model, self._calls.limit)
             stands = self._next.ask(rest, self._conversation.sound_ms)
             if stands is not None:
                 return stands

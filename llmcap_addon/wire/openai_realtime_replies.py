@@ -109,9 +109,9 @@ class Standing:
         self._early = [reply for reply in self._early if reply.number != number]
 
     def release(self) -> tuple[Told, ...]:
-        """Give back what is set aside: the server will not begin it any more."""
+        """Give back what is set aside, or is being: the server will not begin it any more."""
         reply = self._reply
-        if reply is None or not self._is_admitted:
+        if reply is None or (self._is_down and not self._is_admitted):
             return ()
         self._reply, self._is_admitted = None, False
         return (reply.told(ended=True, unused="the session was changed, so that nothing begins by itself"),)

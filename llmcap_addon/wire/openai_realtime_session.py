@@ -71,13 +71,13 @@ class Session:
     def offer(self, session: JsonObject) -> None:
         """Take in what the client is about to ask for; until the server says so nothing becomes cheaper by it."""
         self._offered += 1
-        self._note_type(session)
+        self._note_type(session, in_force=False)
         self.settings = _dearer(self.settings, _changed(self.settings, session))
 
     def take(self, session: JsonObject, *, answers: bool) -> None:
         """Take in what the server says is in force; `answers` when that is its answer to an update."""
         self._offered = max(0, self._offered - answers)
-        self._note_type(session)
+        self._note_type(session, in_force=not self._offered)
         self.is_beta = "audio" not in session
         model = session.get("model")
         self.model = model if isinstance(model, str) else self.model
@@ -90,11 +90,12 @@ class Session:
             return {"max_response_output_tokens": max_output_tokens}
         return {"type": "realtime", "max_output_tokens": max_output_tokens}
 
-    def _note_type(self, session: JsonObject) -> None:
-        if session.get("type") in ("realtime", "transcription"):
-            self.only_transcribes = session["type"] == "transcription"
-        elif session.get("object") == "realtime.transcription_session":
-            self.only_transcribes = True
+    def _note_type(self, session: JsonObject, *, in_force: bool) -> None:
+        """Take in what kind of session it is: one that may not respond is only what the server says is one."""
+        if session.get("type") == "realtime":
+            self.only_transcribes = False
+        elif session.get("type") == "transcription" or session.get("object") == "realtime.transcription_session":
+            self.only_transcribes = self.only_transcribes or in_force
 
 
 _IN_FORCE = Settings(responds=False, bytes_per_ms=PCM_BYTES_PER_MS, made_bytes_per_ms=PCM_BYTES_PER_MS)

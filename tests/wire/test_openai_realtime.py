@@ -282,6 +282,18 @@ def test_a_session_without_a_limit_is_limited_to_what_fits() -> None:
     assert [stands.call.max_output_tokens for stands in one.stand()] == [None]
 
 
+def test_a_limit_of_ours_that_is_taken_back_before_it_is_in_force_is_set_aside() -> None:
+    """The client's own word goes out behind ours: what stands grows to what the model may say."""
+    one = Connection(created=session())
+    one.say()
+    stands = one.talk.stand()
+    assert stands is not None
+    one.talk.admit(stands.number, 2_000, 2_000)
+    one.stand()
+    one.client("session.update", session={"type": "realtime", "max_output_tokens": "inf"})
+    assert [(grown.number, grown.call.max_output_tokens) for grown in one.stand()] == [(stands.number, None)]
+
+
 def test_a_beta_session_is_limited_by_the_name_it_knows() -> None:
     """At most 4,096, which is what it takes."""
     one = Connection(created={"model": "gpt-realtime", "turn_detection": {"type": "server_vad"}})
@@ -439,6 +451,33 @@ def test_a_session_that_only_transcribes_answers_nothing() -> None:
     assert isinstance(one.client("response.create"), Denied)
 
 
+@pytest.mark.parametrize("kind", [{"type": "transcription"}, {"object": "realtime.transcription_session"}])
+def test_a_session_only_transcribes_once_the_server_says_so(kind: dict[str, Any]) -> None:
+    """A client that says so, whether the server takes it or not, still has a response set aside before its sound."""
+    one = Connection(created=session())
+    assert isinstance(one.client("session.update", session=kind), Free)
+    one.say()
+    assert [stands.call.model for stands in one.stand()] == ["gpt-realtime"]
+    one.server("session.updated", session=kind)
+    assert isinstance(one.client("response.create"), Denied)
+    one.client("session.update", session=kind)
+    one.client("session.update", session={"type": "realtime"})
+    one.server("session.updated", session=kind)  # in answer to the one before
+    assert isinstance(one.client("response.create"), Asks)
+
+
+def test_what_is_taken_back_before_it_is_admitted_is_given_back() -> None:
+    """The client turns the detection off while the ledger is asked."""
+    one = Connection(created=session())
+    one.say()
+    stands = one.talk.stand()
+    assert stands is not None
+    [told] = one.server("session.updated", session=session(None))
+    assert (told.number, told.ended, bool(told.unused)) == (stands.number, True, True)
+    assert one.talk.admit(stands.number, 4_096, None) == b""
+    assert one.stand() == []
+
+
 def test_a_transcript_that_nobody_expects_is_told() -> None:
     """After a refusal nothing may begin."""
     one = Connection(created=session(None, {"model": "whisper-1"}))
@@ -494,6 +533,7 @@ def test_at_azure_the_deployment_stands_in_the_query() -> None:
     [
         (b'{"type":"session.surprise"}', "unmetered", 0),
         (b'{"type":7}', "unmetered", 0),
+        (b'{"type":{}}', "unmetered", 0),
         (b'{"type":"session.update","session":{"type":"translation"}}', "unmetered", 0),
         (b"[]", "unreadable", 1007),
         (b"{", "unreadable", 1007),
