@@ -19,6 +19,7 @@ from llmcap_addon.wire.media import media_from_base64
 from llmcap_addon.wire.meters import FailedMeter
 from llmcap_addon.wire.openrouter import extras
 from llmcap_addon.wire.replies import encode_json, event_bytes, json_response
+from llmcap_addon.wire.searches import add_searches
 from llmcap_addon.wire.sse import SseMeter
 from llmcap_addon.wire.text import ContentBuilder, JsonObject, boolean, load_json, mapping, positive_int, string
 
@@ -62,6 +63,7 @@ class AnthropicMessages:
         _read_messages(body, content)
         _read_tools(body, content)
         _read_server_state(body, content)
+        add_searches(content, body, target.provider, (model, *added.instead))
         alternatives = (*_fallbacks(body, content.server_turns), *_advisors(body))
         return Call(
             dialect=self.name,

@@ -15,6 +15,8 @@ from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.counts import name, word
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.meters import BodyMeter
+from llmcap_addon.wire.openrouter import UNTOLD, is_billed_apart
+from llmcap_addon.wire.searches import untold_searches
 from llmcap_addon.wire.sse import Event, SseMeter
 from llmcap_addon.wire.text import JsonObject, mapping, parse_object, strings
 
@@ -35,6 +37,7 @@ class MessageReader:
         self._count = count
         self._ledger = UsageLedger(call.model, long_cache)
         self._blocks = 0
+        self._untold_searches = untold_searches(call)
         self._others_worked = False
         """True once the answer shows that a further model was called, whose tokens are told at the end only."""
         self._result_tokens = 0
@@ -66,7 +69,9 @@ class MessageReader:
                 # every model that the request named.
                 self.reading.usage = None
                 return
-            self.reading.usage = ledger.usage()
+            usage_so_far = ledger.usage()
+            searches = max(usage_so_far.web_search_requests, self._untold_searches)
+            self.reading.usage = replace(usage_so_far, web_search_requests=searches)
             self.reading.shares = ledger.shares(self.reading.terms, self._call.terms.speed)
             billed = billed_amount(self._call.provider, usage)
             if billed is not None:
@@ -85,6 +90,10 @@ class MessageReader:
             return
         if self.reading.usage is None:
             self._distrust("the usage does not tell what each model did")
+            return
+        if self.reading.billed is None and is_billed_apart(self._call):
+            self.reading.usage, self.reading.shares = None, ()
+            self._distrust(UNTOLD)
             return
         self.reading.final = True
         if self._call.provider != "anthropic":
@@ -115,6 +124,8 @@ class MessageReader:
             self._count_pass(block)
             return
         if isinstance(kind, str) and kind.endswith("tool_use"):
+            if kind == "server_tool_use" and block.get("name") == "web_search":
+                self.reading.counted_web_search_requests += 1
             self.reading.counted_output_tokens += TOOL_USE_TOKENS
             self.count(block.get("name"))
             self.count(json.dumps(block.get("input"), ensure_ascii=False))

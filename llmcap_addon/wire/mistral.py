@@ -98,11 +98,11 @@ class PagesMeter(BodyMeter):
 def _pages(body: JsonObject) -> int:
     """Bound the pages: those that are asked for, else those of the document, by its size where it is in the body."""
     wanted = body.get("pages")
-    if isinstance(wanted, list):
-        return min(MAX_PAGES, max(1, len(wanted)))
+    if isinstance(wanted, list) and wanted:
+        return min(MAX_PAGES, len(wanted))
     if isinstance(wanted, str):
         return min(MAX_PAGES, _ranges(wanted))
-    if wanted is not None:
+    if wanted is not None and wanted != []:  # an empty list may be read as none at all
         raise UnreadableRequest("pages is neither a list nor ranges of numbers")
     document = mapping(body.get("document"))
     image = document.get("image_url")

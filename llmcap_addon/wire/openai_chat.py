@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
-from llmcap_addon.usage import NO_USAGE, Reading
+from llmcap_addon.usage import Reading
 from llmcap_addon.wire.azure import error_meter, takes_stream_options
 from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import CountTokens, Meter, Request, ResponseHead, Target
@@ -26,7 +26,8 @@ from llmcap_addon.wire.openai_common import (
 from llmcap_addon.wire.openai_input import add_content, add_message
 from llmcap_addon.wire.openai_usage import chat_usage, record_bad_usage, record_head, record_usage, shares_of
 from llmcap_addon.wire.openrouter import PROVIDER as OPENROUTER
-from llmcap_addon.wire.openrouter import extras
+from llmcap_addon.wire.openrouter import UNTOLD, extras, is_billed_apart
+from llmcap_addon.wire.searches import add_searches
 from llmcap_addon.wire.sse import Event, SseMeter
 from llmcap_addon.wire.text import (
     ContentBuilder,
@@ -39,18 +40,10 @@ from llmcap_addon.wire.text import (
     string,
 )
 
-_XAI_SOURCES = 20
-"""Of `search_parameters.max_search_results` when unset: the highest default that clients of xAI document (@ai-sdk/xai;
-@langchain/xai says 15)."""
-COMPOUND_TOOL_CALLS = 10
-"""What Groq's compound systems may do for one request. https://console.groq.com/docs/compound/systems"""
-RESEARCH_SEARCHES = 100
-"""Of one answer of Perplexity's deep research, which tells how many it ran, but takes no limit; its document's example
-ran 18. https://docs.perplexity.ai/getting-started/models/models/sonar-deep-research"""
 _TELLS_SEARCHES = frozenset({"groq", "perplexity"})
 MAX_TOOLS_RUN = 1000
 """Tools of one answer that are told apart; a hundred times what any may run."""
-_ANY = "auto"
+ANY_MODEL = "auto"
 """A model that the provider chooses."""
 TOKENS_PER_PICTURE = 6_240
 """Of a picture in a chat's answer: the most that gpt-image-1 makes of one, Gemini's have at most 2,520.
@@ -75,7 +68,7 @@ class ChatDialect(OpenAIErrors):
         for message in list_of(body, "messages"):
             add_message(builder, message)
         _add_tools(builder, body)
-        _add_searches(builder, body, target.provider, model, choices)
+        add_searches(builder, body, target.provider, (model, *added.instead), choices)
         return Call(
             dialect=self.name,
             provider=target.provider,
@@ -117,7 +110,7 @@ CHAT = ChatDialect()
 
 
 def _hidden_tokens(provider: str, models: Sequence[str], body: JsonObject) -> int | None:
-    hides = any(hides_reasoning(provider, model or _ANY, body) for model in models)
+    hides = any(hides_reasoning(provider, model or ANY_MODEL, body) for model in models)
     if hides or "audio" in list_of(body, "modalities") or body.get("audio"):
         return None  # audio is in the stream, but its bytes say too little about its tokens
     prediction = mapping(body.get("prediction")).get("content")
@@ -145,31 +138,6 @@ def _add_tools(builder: ContentBuilder, body: JsonObject) -> None:
     prediction = mapping(body.get("prediction")).get("content")
     if prediction is not None:
         add_content(builder, prediction)
-
-
-def _add_searches(builder: ContentBuilder, body: JsonObject, provider: str, model: str, choices: int) -> None:
-    name = model.lower()
-    if body.get("web_search_options") is not None or "-search-" in name or name.endswith(":online"):
-        # OpenAI's search models and OpenRouter's `:online` search for every answer, at a fee for each.
-        builder.opaque = True
-        builder.server_turns = max(builder.server_turns, 1)
-        builder.web_searches = max(builder.web_searches, choices)
-    search = mapping(body.get("search_parameters"))
-    if search and search.get("mode") != "off":  # xAI
-        builder.opaque = True
-        builder.server_turns = max(builder.server_turns, 1)
-        builder.web_searches += positive_int(search, "max_search_results") or _XAI_SOURCES
-    if provider == "perplexity":
-        # Each answer has a fee, which counts as a search; research is billed by the search, and by what it has read.
-        builder.web_searches = max(builder.web_searches, choices)
-        if "deep-research" in name:
-            builder.opaque = True
-            builder.server_turns = DEFAULT_SERVER_TURNS
-            builder.web_searches = RESEARCH_SEARCHES
-    if "compound" in name:  # Groq's systems bring their own tools
-        builder.opaque = True
-        builder.server_turns = COMPOUND_TOOL_CALLS
-        builder.web_searches = max(builder.web_searches, COMPOUND_TOOL_CALLS)
 
 
 # ── responses ──
@@ -234,7 +202,7 @@ class ChatStreamMeter(SseMeter):
     def __init__(self, call: Call, count: CountTokens, searches: int = 0, *, drops_usage: bool) -> None:
         super().__init__()
         self._provider = call.provider
-        self._apart = _is_billed_apart(call)
+        self._apart = is_billed_apart(call)
         self._choices = call.choices
         self._counter = _Counter(count, call.provider)
         self._searches = searches
@@ -305,7 +273,7 @@ class ChatBodyMeter(BodyMeter):
     def __init__(self, call: Call, count: CountTokens, searches: int = 0) -> None:
         super().__init__()
         self._provider = call.provider
-        self._apart = _is_billed_apart(call)
+        self._apart = is_billed_apart(call)
         self._counter = _Counter(count, call.provider)
         self._searches = searches
 
@@ -334,10 +302,6 @@ class ChatBodyMeter(BodyMeter):
         self.reading.counted_web_search_requests = self._counter.tools_run
 
 
-def _is_billed_apart(call: Call) -> bool:
-    return call.provider == OPENROUTER and call.unit_bound != NO_USAGE
-
-
 def take_chat_usage(
     reading: Reading,
     raw: object,
@@ -362,7 +326,7 @@ def take_chat_usage(
         return False
     billed = billed_amount(provider, raw)
     if billed is None and provider == OPENROUTER and (apart or usage.output_image_tokens):
-        record_bad_usage(reading, ValueError("the answer does not say what it cost, and more than tokens is billed"))
+        record_bad_usage(reading, ValueError(UNTOLD))
         return False
     record_usage(reading, usage, final=final, billed=billed, shares=shares)
     return True

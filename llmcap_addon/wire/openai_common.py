@@ -20,7 +20,8 @@ from llmcap_addon.wire.replies import error_code, error_type, event_bytes, json_
 from llmcap_addon.wire.sse import SseMeter
 from llmcap_addon.wire.text import JsonObject, mapping, parse_json, string
 
-_LONG_CACHE = re.compile(rb'"ttl"\s*:\s*"12h"')
+_LONG_CACHE = re.compile(rb'"ttl"\s*:\s*"(?:12h|1h)"')
+"""OpenAI's, and Claude's in a chat (`cache_control`, which OpenRouter, Vercel and LiteLLM's proxies hand on)."""
 
 AUDIO_BYTES_PER_TOKEN = 37
 """Output audio is some 20 tokens a second, and no codec in use needs less than 6 kbit (750 bytes) a second for it."""

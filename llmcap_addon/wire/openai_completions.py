@@ -10,9 +10,11 @@ from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.wire.azure import error_meter, takes_stream_options
 from llmcap_addon.wire.dialect import CountTokens, Meter, Request, ResponseHead, Target
 from llmcap_addon.wire.openai_ask import COMPLETION_LIMITS, ask, must_ask
-from llmcap_addon.wire.openai_chat import ChatBodyMeter, ChatStreamMeter
-from llmcap_addon.wire.openai_common import OpenAIErrors, cache_write, hides_reasoning, is_event_stream, model_name
+from llmcap_addon.wire.openai_chat import ANY_MODEL, ChatBodyMeter, ChatStreamMeter
+from llmcap_addon.wire.openai_common import OpenAIErrors, cache_write, hides_reasoning, is_event_stream
 from llmcap_addon.wire.openai_input import add_texts
+from llmcap_addon.wire.openrouter import extras
+from llmcap_addon.wire.searches import add_searches
 from llmcap_addon.wire.text import ContentBuilder, JsonObject, boolean, load_json, positive_int, string
 
 DEFAULT_TOKENS = 16
@@ -32,26 +34,31 @@ class CompletionsDialect(OpenAIErrors):
         Each prompt of a list is answered `n` times; with `best_of` more answers are made, and billed, than are shown.
         """
         body = load_json(request.body)
-        model = model_name(body, target)
         builder = ContentBuilder()
         prompts = _add_prompts(builder, body)
         builder.add_text(string(body, "suffix"))
         shown = positive_int(body, "n") or 1
         made = max(shown, positive_int(body, "best_of") or 1)
+        added = extras(builder, body, target, prompts * made)
+        models = (added.model, *added.instead)
+        add_searches(builder, body, target.provider, models, prompts * made)
         limit = positive_int(body, "max_tokens", minimum=0)
         if limit is None and target.provider in _HAVE_DEFAULT:
             limit = DEFAULT_TOKENS
-        hides = made > shown or hides_reasoning(target.provider, model, body)
+        hides = made > shown or added.draws
+        hides = hides or any(hides_reasoning(target.provider, model or ANY_MODEL, body) for model in models)
         return Call(
             dialect=self.name,
             provider=target.provider,
             host=request.host,
-            model=model,
+            model=added.model,
             streamed=boolean(body, "stream"),
             content=builder.build(),
             max_output_tokens=limit,
             choices=prompts * made,
-            hidden_output_tokens=None if hides else 0,
+            hidden_output_tokens=None if hides or added.instead else 0,
+            instead=added.instead,
+            unit_bound=added.apart,
             cache_write=cache_write(request.body),
             terms=target.terms(string(body, "service_tier")),
             takes_stream_options=takes_stream_options(request, target, body),
@@ -67,8 +74,9 @@ class CompletionsDialect(OpenAIErrors):
         if head.status >= 400:
             return error_meter(call, head)
         if is_event_stream(head.content_type, streamed=call.streamed):
-            return ChatStreamMeter(call, count, drops_usage=call.editable and must_ask(call, body))
-        return ChatBodyMeter(call, count)
+            drops = call.editable and must_ask(call, body)
+            return ChatStreamMeter(call, count, call.content.web_searches, drops_usage=drops)
+        return ChatBodyMeter(call, count, call.content.web_searches)
 
 
 COMPLETIONS = CompletionsDialect()

@@ -25,6 +25,7 @@ from llmcap_addon.wire.openai_responses_meter import ResponsesBodyMeter, Respons
 from llmcap_addon.wire.openai_responses_reader import Remember, ResponsesReader
 from llmcap_addon.wire.openrouter import extras
 from llmcap_addon.wire.replies import event_bytes
+from llmcap_addon.wire.searches import add_searches
 from llmcap_addon.wire.seen import Seen
 from llmcap_addon.wire.sse import SseMeter
 from llmcap_addon.wire.text import (
@@ -64,17 +65,17 @@ class ResponsesDialect(OpenAIErrors):
         call = self.call_of(body, request, target, client)
         # It goes on at the provider whatever becomes of the connection (platform.openai.com/docs/guides/background). A
         # discount for a late `background_options.completion_window` has no published price: none is counted.
-        return replace(call, bills_after_disconnect=True) if boolean(body, "background") else call
+        return replace(call, bills_after_disconnect=True, begins_job=True) if boolean(body, "background") else call
 
     def call_of(self, body: JsonObject, request: Request, target: Target, client: str) -> Call:
         """Understand a request whose JSON has been read; raises UnreadableRequest."""
         builder = ContentBuilder()
         added = extras(builder, body, target)
         model = added.model
-        _refuse_preset(body)
         _add_input(builder, body)
         self._add_previous(builder, body.get("previous_response_id"), request.host, model)
         _add_tools(builder, body, target.provider)
+        add_searches(builder, body, target.provider, (model, *added.instead))
         return Call(
             dialect=self.name,
             provider=target.provider,
@@ -139,8 +140,8 @@ class ResponsesDialect(OpenAIErrors):
         if head.status >= 400:
             return ErrorMeter(call.provider)
         if is_event_stream(head.content_type, streamed=call.streamed):
-            return ResponsesStreamMeter(count, call.provider, self.remembers(call))
-        return ResponsesBodyMeter(count, call.provider, self.remembers(call))
+            return ResponsesStreamMeter(count, call.provider, self.remembers(call), call)
+        return ResponsesBodyMeter(count, call.provider, self.remembers(call), call)
 
     def cut(self, call: Call, refusal: Refusal, meter: Meter) -> bytes:
         """End a stream with `response.failed`, which Codex stops at when the code is "invalid_prompt".
@@ -183,12 +184,6 @@ def failed_event(call: Call, refusal: Refusal, reading: Reading, read: Responses
     }
 
 
-def _refuse_preset(body: JsonObject) -> None:
-    """Refuse what leaves the model to Perplexity or OpenRouter."""
-    if body.get("preset"):
-        raise UnreadableRequest("a `preset` may be billed at another model's price; name one `model`")
-
-
 def _add_input(builder: ContentBuilder, body: JsonObject) -> None:
     stored = body.get("store") is not False
     for key in ("instructions", "input"):
@@ -220,6 +215,7 @@ def _add_tools(builder: ContentBuilder, body: JsonObject, provider: str) -> None
     for tool in list_of(body, "tools"):
         builder.add_tools(tool)
     runs_here = False
+    searches = builder.web_searches  # what else the request searches for
     for tool in tools:
         name = mapping(tool).get("type", "function")
         kind = name if isinstance(name, str) else ""
@@ -236,7 +232,7 @@ def _add_tools(builder: ContentBuilder, body: JsonObject, provider: str) -> None
         # search costs less than a web search, as do other hosts' tools, so counting them all as searches is from above.
         runs_here = True
         if kind not in ("mcp", "tool_search", "programmatic_tool_calling"):
-            builder.web_searches = turns * SEARCHES_PER_TURN
+            builder.web_searches = searches + turns * SEARCHES_PER_TURN
     if runs_here:
         builder.opaque = True
         builder.server_turns += turns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmcap_addon.call import Call
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.openai_responses_reader import (
@@ -19,9 +20,11 @@ from llmcap_addon.wire.text import parse_object
 class ResponsesStreamMeter(SseMeter):
     """Reads an event stream."""
 
-    def __init__(self, count: CountTokens, provider: str = "", remember: Remember | None = None) -> None:
+    def __init__(
+        self, count: CountTokens, provider: str = "", remember: Remember | None = None, call: Call | None = None
+    ) -> None:
         super().__init__()
-        self.read = ResponsesReader(self.reading, count, provider, remember)
+        self.read = ResponsesReader(self.reading, count, provider, remember, call)
         self._understood = False
 
     def on_event(self, event: Event) -> bool:
@@ -55,8 +58,11 @@ class ResponsesStreamMeter(SseMeter):
 class ResponsesBodyMeter(BodyMeter):
     """Reads a whole response."""
 
-    def __init__(self, count: CountTokens, provider: str = "", remember: Remember | None = None) -> None:
+    def __init__(
+        self, count: CountTokens, provider: str = "", remember: Remember | None = None, call: Call | None = None
+    ) -> None:
         super().__init__()
+        self._call = call
         self._remember = remember
         self._provider = provider
         self._count = count
@@ -72,7 +78,7 @@ class ResponsesBodyMeter(BodyMeter):
                 self._remember(payload, None)
             return
         output = payload.get("output")
-        take_response_usage(self.reading, payload, 0, self._provider, self._remember)
+        take_response_usage(self.reading, payload, 0, self._provider, self._remember, self._call)
         if isinstance(output, list) and not self.reading.final:
             self.reading.counted_output_tokens = sum(count_item(item, self._text) for item in output)
         if self.reading.usage is None and not isinstance(output, list) and not self.reading.failed:

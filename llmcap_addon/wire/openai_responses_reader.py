@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from llmcap_addon.call import Call
 from llmcap_addon.usage import Reading, Usage
 from llmcap_addon.wire.billed import billed_amount
 from llmcap_addon.wire.dialect import CountTokens
 from llmcap_addon.wire.openai_common import AUDIO_BYTES_PER_TOKEN, output_strings
 from llmcap_addon.wire.openai_usage import MAX_NAME_CHARS, record_bad_usage, record_head, record_usage, responses_usage
+from llmcap_addon.wire.openrouter import UNTOLD, is_billed_apart
+from llmcap_addon.wire.searches import untold_searches
 from llmcap_addon.wire.text import MAX_COUNT, JsonObject, mapping
 
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -27,7 +30,12 @@ class ResponsesReader:
     """Reads the events of one response by their type; the last one holds the whole response with its usage."""
 
     def __init__(
-        self, reading: Reading, count: CountTokens, provider: str = "", remember: Remember | None = None
+        self,
+        reading: Reading,
+        count: CountTokens,
+        provider: str = "",
+        remember: Remember | None = None,
+        call: Call | None = None,
     ) -> None:
         self.reading = reading
         self.response_id = ""
@@ -35,6 +43,7 @@ class ResponsesReader:
         self.sequence_number = -1
         """Of the last event; −1 before the first."""
         self._provider = provider
+        self._call = call
         self._count = count
         self._remember_end = remember
         self._streamed_items: set[object] = set()
@@ -94,7 +103,7 @@ class ResponsesReader:
     def _take_end(self, kind: str, response: JsonObject) -> None:
         if kind == "response.failed":
             self.reading.failed = True
-        take_response_usage(self.reading, response, self._searches, self._provider, self._remember_end)
+        take_response_usage(self.reading, response, self._searches, self._provider, self._remember_end, self._call)
 
     def _written(self, kind: str, delta: object) -> int:
         if kind == "response.audio.delta" and isinstance(delta, str):
@@ -139,12 +148,18 @@ def take_response_usage(
     counted_searches: int,
     provider: str = "",
     remember: Remember | None = None,
+    call: Call | None = None,
 ) -> None:
-    """Read a whole response's usage, with the searches it reports, or else those among its items or events."""
+    """Read a whole response's usage, with the searches it reports, or else those among its items or events.
+
+    Where the request is at hand, what it brings about and no answer shows counts as well.
+    """
     reported = mapping(mapping(response.get("tool_usage")).get("web_search")).get("num_requests")
     searches = max(counted_searches, searches_among(response.get("output")))
     if type(reported) is int and 0 <= reported <= MAX_COUNT:
         searches = reported + file_searches_among(response.get("output"))
+    if call is not None:
+        searches = max(searches, untold_searches(call))
     reading.counted_web_search_requests = searches
     try:
         usage = responses_usage(response.get("usage"), searches, provider)
@@ -152,7 +167,11 @@ def take_response_usage(
         record_bad_usage(reading, error)
         return
     if usage is not None:
-        record_usage(reading, usage, final=True, billed=billed_amount(provider, response.get("usage")))
+        billed = billed_amount(provider, response.get("usage"))
+        if billed is None and call is not None and is_billed_apart(call):
+            record_bad_usage(reading, ValueError(UNTOLD))
+            return
+        record_usage(reading, usage, final=True, billed=billed)
         if remember is not None:
             remember(response, usage)
 

@@ -6,10 +6,10 @@ answer's `usage.cost` (`billed`); here is what it may cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from llmcap_addon.call import DEFAULT_SERVER_TURNS
+from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.money import ceil_div
 from llmcap_addon.usage import NO_USAGE, Usage
@@ -17,6 +17,10 @@ from llmcap_addon.wire.dialect import Target
 from llmcap_addon.wire.text import ContentBuilder, JsonObject, mapping, positive_int, string
 
 PROVIDER = "openrouter"
+ROUTERS = frozenset({PROVIDER, "vercel", "opencode"})
+"""Who sells other makers' models in a shape of their own choice."""
+UNTOLD = "the answer does not say what it cost, and more than tokens is billed"
+"""Why an answer is posted at its bound."""
 MAX_MODELS = 64
 """Names in a list of `models`; OpenRouter's own limit is lower and not published."""
 
@@ -50,37 +54,61 @@ class Extras:
     """True when the answer may hold pictures, whose bytes say too little about their tokens."""
 
 
-def extras(builder: ContentBuilder, body: JsonObject, target: Target) -> Extras:
+def extras(builder: ContentBuilder, body: JsonObject, target: Target, choices: int | None = None) -> Extras:
     """Read what a request adds; raises UnreadableRequest for what nothing bounds.
 
     At any other provider nothing is added, and a list of models is refused. "Requests are priced using the model that
-    was ultimately used": https://openrouter.ai/docs/guides/routing/model-fallbacks
+    was ultimately used": https://openrouter.ai/docs/guides/routing/model-fallbacks. `choices` are the answers made,
+    where `n` does not say it.
     """
     named = target.model_of(string(body, "model"))
+    if body.get("preset"):
+        # What is stored under it at OpenRouter or Perplexity decides the model, its tools and its limits.
+        raise UnreadableRequest("a `preset` may be billed at another model's price; name one `model`")
     if target.provider != PROVIDER:
-        if [name for name in _list(body, "models") if name != named]:
-            raise UnreadableRequest("`models` may be billed at any of their prices; name one `model`")
+        _refuse_others(body, named)
         return Extras(_checked(named))
+    answers = choices or positive_int(body, "n") or 1
     listed = _names(body)
     model = _checked(named or (listed[0] if listed else ""))
     others = tuple(dict.fromkeys(name for name in listed if name != model))
     if body.get("route") is not None and not others:
         raise UnreadableRequest("`route` without `models` leaves the model to OpenRouter; name `models`")
-    if "/fusion" in model:
+    names = (model, *others)
+    if any("/fusion" in name for name in names):
         raise UnreadableRequest("openrouter/fusion asks further models, which nothing in the request bounds")
+    if any("@preset/" in name for name in names):
+        # https://openrouter.ai/docs/guides/features/presets
+        raise UnreadableRequest("a preset (@preset/…) may be billed at another model's price; name the model alone")
     sandboxes = _check_tools(body)
-    routed = _add_plugins(builder, body, model)
-    if model.endswith(":online"):
-        _add_web(builder, {}, model, positive_int(body, "n") or 1)
+    routed = _add_plugins(builder, body, names, answers)
+    if any(name.endswith(":online") for name in names):
+        _add_web(builder, {}, names, answers)
     draws = "image" in _list(body, "modalities") or body.get("image_config") is not None
     return Extras(
         model,
         (*others, "") if routed else others,
         # A picture is billed by its tokens, at a price that the table has of few of these models: a whole one's is
         # reserved beside them.
-        Usage(pages=_pages(body), code_sessions=sandboxes, output_images=(positive_int(body, "n") or 1) * draws),
+        Usage(pages=_pages(body), code_sessions=sandboxes, output_images=answers * draws),
         draws,
     )
+
+
+def is_billed_apart(call: Call) -> bool:
+    """Tell whether more than tokens may be billed, which only OpenRouter's own word on the bill tells."""
+    return call.provider == PROVIDER and call.unit_bound != NO_USAGE
+
+
+def _refuse_others(body: JsonObject, named: str) -> None:
+    """Refuse models that may answer in place of the one named; Vercel's answers don't say for sure which one did.
+
+    https://vercel.com/docs/ai-gateway/models-and-providers/model-fallbacks
+    """
+    gateway = mapping(mapping(body.get("providerOptions")).get("gateway"))
+    for where, listed in (("models", _list(body, "models")), ("providerOptions.gateway.models", gateway.get("models"))):
+        if isinstance(listed, list) and any(name != named for name in listed):
+            raise UnreadableRequest(f"`{where}` may be billed at any of their prices; name one `model`")
 
 
 def _checked(model: str) -> str:
@@ -111,7 +139,7 @@ def _check_tools(body: JsonObject) -> int:
     return sandboxes
 
 
-def _add_plugins(builder: ContentBuilder, body: JsonObject, model: str) -> bool:
+def _add_plugins(builder: ContentBuilder, body: JsonObject, names: Sequence[str], answers: int) -> bool:
     """Add what plugins read and search; True when one of them chooses the model."""
     routed = False
     for plugin in _list(body, "plugins"):
@@ -120,7 +148,7 @@ def _add_plugins(builder: ContentBuilder, body: JsonObject, model: str) -> bool:
         if told.get("enabled") is False or name in _FREE:
             continue
         if name == "web":
-            _add_web(builder, told, model, positive_int(body, "n") or 1)
+            _add_web(builder, told, names, answers)
         elif name == "web-fetch":
             # At most as dear as a search, and each page is read.
             turns = positive_int(told, "max_uses") or DEFAULT_SERVER_TURNS
@@ -134,12 +162,12 @@ def _add_plugins(builder: ContentBuilder, body: JsonObject, model: str) -> bool:
     return routed
 
 
-def _add_web(builder: ContentBuilder, plugin: JsonObject, model: str, choices: int) -> None:
+def _add_web(builder: ContentBuilder, plugin: JsonObject, names: Sequence[str], choices: int) -> None:
     if plugin.get("x_search") is not None:
         raise UnreadableRequest("x_search is billed by the post it finds, which nothing bounds; leave it out")
     native = plugin.get("engine") in (None, "native")
     turns = positive_int(plugin, "max_uses") or 1
-    if native and plugin.get("max_uses") is None and model.startswith(_SEARCHES_ITSELF):
+    if native and plugin.get("max_uses") is None and any(name.startswith(_SEARCHES_ITSELF) for name in names):
         turns = DEFAULT_SERVER_TURNS
     results = positive_int(plugin, "max_results") or _RESULTS
     builder.opaque = True

@@ -33,7 +33,8 @@ def ocr(**fields: Any) -> Call:
     ("fields", "pages"),
     [
         ({"pages": [0, 1, 7]}, 3),
-        ({"pages": []}, 1),
+        ({"pages": []}, 1000),
+        ({"pages": [], "document": {"type": "document_url", "document_url": PDF + "A" * 4_000}}, 6),
         ({"pages": "0-5"}, 6),
         ({"pages": "0, 2-4 ,9"}, 5),
         ({"pages": "9-2"}, 1),

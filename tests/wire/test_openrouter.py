@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from llmcap_addon.call import Call
+from llmcap_addon.call import DEFAULT_SERVER_TURNS, Call
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.pricing.prices import Prices
 from llmcap_addon.usage import NO_USAGE, Terms, Usage
 from llmcap_addon.wire.anthropic import AnthropicMessages
 from llmcap_addon.wire.dialect import Request, ResponseHead, Target
 from llmcap_addon.wire.openai_chat import CHAT
+from llmcap_addon.wire.openai_completions import COMPLETIONS
+from llmcap_addon.wire.openai_responses import RESPONSES
+from llmcap_addon.wire.searches import RESEARCH_SEARCHES
 from tests.corpus.case import AT_MS
 
 PRICES = Prices.load(now_ms=lambda: AT_MS)
@@ -90,6 +94,11 @@ def test_any_router_may_choose_the_dearest_model() -> None:
         ({"models": ["m"] * 65}, "models"),
         ({"model": "", "models": []}, "model"),
         ({"models": ["a"], "target": "groq"}, "name one `model`"),
+        ({"models": ["openrouter/fusion"]}, "fusion"),
+        ({"preset": "mine"}, "preset"),
+        ({"model": "@preset/mine"}, "@preset/"),
+        ({"models": [CHEAP, "openai/gpt-5@preset/mine"]}, "@preset/"),
+        ({"providerOptions": {"gateway": {"models": [CHEAP, DEAR]}}, "target": "vercel"}, "gateway.models"),
     ],
 )
 def test_what_nothing_bounds_is_refused(fields: dict[str, Any], what: str) -> None:
@@ -147,3 +156,99 @@ def test_anthropics_shape_takes_models_too() -> None:
     request = Request("POST", "openrouter.ai", "/api/v1/messages", body=json.dumps(body).encode())
     call = AnthropicMessages().parse(request, Target("openrouter"), "")
     assert (call.model, call.instead, call.hidden_output_tokens) == (DEAR, (CHEAP,), None)
+
+
+def complete(provider: str = "openrouter", **fields: Any) -> Call:
+    """Parse a legacy completion."""
+    body = {"model": CHEAP, "max_tokens": 100, "prompt": "Hi", **fields}
+    return COMPLETIONS.parse(
+        Request("POST", "openrouter.ai", "/api/v1/completions", body=json.dumps(body).encode()), Target(provider), ""
+    )
+
+
+def respond(provider: str = "openrouter", **fields: Any) -> Call:
+    """Parse a Responses request."""
+    body = {"model": CHEAP, "max_output_tokens": 100, "input": "Hi", **fields}
+    return RESPONSES.parse(
+        Request("POST", "openrouter.ai", "/api/v1/responses", body=json.dumps(body).encode()), Target(provider), ""
+    )
+
+
+def message(provider: str = "openrouter", **fields: Any) -> Call:
+    """Parse a Messages request."""
+    body = {"model": CHEAP, "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}], **fields}
+    return AnthropicMessages().parse(
+        Request("POST", "openrouter.ai", "/api/v1/messages", body=json.dumps(body).encode()), Target(provider), ""
+    )
+
+
+SHAPES = [parse, complete, respond, message]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_fallback_is_looked_at_as_the_first_model_is(shape: Callable[..., Call]) -> None:
+    """What it searches for, and what nothing bounds of it, in every shape that OpenRouter takes."""
+    online = f"{CHEAP}:online"
+    assert shape(models=[online]).content.web_searches == shape(model=online).content.web_searches > 0
+    assert shape(models=["openai/gpt-4o-search-preview"]).content.web_searches == 1
+    web = [{"id": "web", "max_results": 1}]
+    assert shape(plugins=web).content.web_searches == 1
+    assert shape(models=[DEAR], plugins=web).content.web_searches == DEFAULT_SERVER_TURNS
+    assert shape(models=[DEAR]).instead == (DEAR,)
+    for refused in ({"models": ["openrouter/fusion"]}, {"preset": "mine"}, {"model": "@preset/mine"}):
+        with pytest.raises(UnreadableRequest):
+            shape(**refused)
+    with pytest.raises(UnreadableRequest, match="`models`"):
+        shape("vercel", models=[DEAR])
+    with pytest.raises(UnreadableRequest, match="gateway"):
+        shape("vercel", providerOptions={"gateway": {"models": [DEAR]}})
+    assert shape("vercel", providerOptions={"gateway": {"models": [CHEAP], "order": ["azure"]}}).instead == ()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_perplexitys_models_search_at_routers_too(shape: Callable[..., Call]) -> None:
+    """At a fee for each answer, and research as often as at Perplexity itself, fallbacks as well."""
+    for provider in ("openrouter", "vercel"):
+        assert shape(provider, model="perplexity/sonar-pro").content.web_searches == 1
+        research = shape(provider, model="perplexity/sonar-deep-research").content
+        assert (research.web_searches, research.opaque) == (RESEARCH_SEARCHES, True)
+        assert shape(provider).content.web_searches == 0
+    assert shape(models=["perplexity/sonar-deep-research"]).content.web_searches == RESEARCH_SEARCHES
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_cache_for_an_hour_is_as_dear_as_it_gets(shape: Callable[..., Call]) -> None:
+    """Claude's lifetimes in any shape."""
+    kept = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    assert shape(metadata=kept).cache_write == "long"
+
+
+def test_a_completion_may_be_anothers_too() -> None:
+    """Its fallbacks are reserved with what they may hide, and each of its prompts searches."""
+    both = complete(models=[DEAR], prompt=["a", "b"], plugins=[{"id": "web", "max_uses": 1, "max_results": 1}])
+    assert (both.hidden_output_tokens, both.content.web_searches) == (None, 2)
+    assert bound(complete(models=[DEAR])) == bound(complete(model=DEAR, models=[CHEAP])) > bound(complete())
+
+
+TOLD = {"input_tokens": 10, "output_tokens": 5}
+DRAWN = [{"role": "user", "content": [{"type": "document", "source": {"type": "url", "url": "https://example.com"}}]}]
+READ = [{"role": "user", "content": [{"type": "input_file", "file_url": "https://example.com"}]}]
+
+
+@pytest.mark.parametrize("cost", [None, 2.5])
+def test_more_than_tokens_is_posted_as_told_or_else_at_its_bound_in_every_shape(cost: float | None) -> None:
+    """A whole answer that keeps silent on its cost is not believed to be of tokens alone."""
+    usage = TOLD if cost is None else {**TOLD, "cost": cost, "is_byok": False}
+    said = {"type": "message", "model": DEAR, "content": [], "usage": usage, "stop_reason": "end_turn"}
+    response = {"id": "r", "object": "response", "model": DEAR, "output": [], "usage": usage, "status": "completed"}
+    for call, dialect, answer in (
+        (message(messages=DRAWN), AnthropicMessages(), said),
+        (respond(input=READ), RESPONSES, response),
+    ):
+        assert call.unit_bound.pages == 1000
+        meter = dialect.meter(call, b"{}", ResponseHead(200, "application/json"), len)
+        meter.feed(json.dumps(answer).encode())
+        meter.end()
+        assert meter.reading.final == (cost is not None)
+        assert bool(meter.reading.unreadable) == (cost is None)
+        assert meter.reading.billed == (None if cost is None else 2_500_000_000)
