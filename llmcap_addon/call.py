@@ -133,6 +133,8 @@ class Call:
     """What the requests of `stored` may cost together, once that was looked up."""
     bills_after_disconnect: bool = False
     """True when the provider bills the whole answer even if nobody listens any more."""
+    begins_job: bool = False
+    """True when it begins work that goes on behind its answer (a background response, a batch)."""
     editable: bool = True
     """False for a signed body, which must go out as it came."""
     takes_stream_options: bool = True

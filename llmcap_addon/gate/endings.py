@@ -20,6 +20,16 @@ WHY_ESTIMATED: dict[Ending, str] = {
 """What stands beside a cost that had to be counted."""
 
 
+_MAY_HAVE_BEGUN = frozenset({502, 504, *range(520, 525)})
+"""Statuses with which a gateway says that it got no answer, not that nothing happened; 520–524 are Cloudflare's
+(developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors)."""
+
+
+def may_have_begun(status: int, *, by_gateway: bool) -> bool:
+    """Tell whether a provider may have begun work in spite of an error answer; its own 500 says that it failed."""
+    return status in _MAY_HAVE_BEGUN or (status == 500 and by_gateway)
+
+
 @dataclass(frozen=True, slots=True)
 class Void:
     """Nothing was billed: release all."""

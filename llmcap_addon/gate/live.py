@@ -20,7 +20,7 @@ from llmcap_addon.budget.matching import API, BILLING, PLAN
 from llmcap_addon.call import Call
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.admission import Granted
-from llmcap_addon.gate.endings import WHY_ESTIMATED, Defer, Ending, Void
+from llmcap_addon.gate.endings import WHY_ESTIMATED, Defer, Ending, Void, may_have_begun
 from llmcap_addon.gate.pace import CLOUDS, Pace, hidden_tokens
 from llmcap_addon.gate.running import RunningCost
 from llmcap_addon.gate.runtime import Runtime
@@ -76,6 +76,8 @@ class LiveCall:
         """Why it was cut; None while it was not."""
         self.billing_told = ""
         """How the response says that it is paid; empty while it does not say."""
+        self.by_gateway = False
+        """True when the answer is an error in no provider's words."""
         self.twin: Entry | None = None
         """Its row under the caps of what is paid by the token, once its plan turned out to be used up."""
         self._budget = budget
@@ -231,11 +233,15 @@ class LiveCall:
         self.ended = True
         self.billing_told = reading.billing
         if ending == "never_sent" or (status >= 300 and reading.usage is None):
+            if self.call.begins_job and may_have_begun(status, by_gateway=self.by_gateway):
+                return await self._end(self.in_full(status, "the provider may have begun it, and nothing names it"))
             return await self._void(status, note or ("the provider answered with an error" if status else ""))
         if reading.job and not reading.final:
             await self._on_end(self, Defer(reading.job, status))
             return self._last_line("deferred", reading.usage or Usage(), 0, self.entry.marks)
-        settlement = await self._settlement(reading, ending, status, note)
+        return await self._end(await self._settlement(reading, ending, status, note))
+
+    async def _end(self, settlement: Settlement) -> CallLine:
         await self._on_end(self, settlement)
         marks = self.entry.marks | settlement.marks
         return self._last_line("cut" if "cut" in marks else "done", settlement.usage, settlement.cost, marks)

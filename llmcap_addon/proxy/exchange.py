@@ -68,6 +68,7 @@ class Exchange:
         content_encoding = head.headers.get("content-encoding", "")
         encoded = content_encoding.strip().lower() not in ("", "identity")
         self._decodes_for_client = encoded and not self.aborts
+        self.live.by_gateway = status >= 500 and "json" not in head.content_type.lower()
         call = self.live.call
         self._meter = self._dialect.meter(
             call, self._body, head, lambda text: self._gate.pricing.count_output(call, text)

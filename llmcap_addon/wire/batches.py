@@ -51,6 +51,7 @@ def batch_call(dialect: str, request: Request, target: Target, client: str, part
         parts=found,
         terms=batch_terms(target),
         bills_after_disconnect=True,
+        begins_job=True,
         editable=False,
         client=client,
     )

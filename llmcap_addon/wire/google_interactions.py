@@ -69,6 +69,7 @@ class GoogleInteractions:
             cache_write="none",  # what is read from a cache was written by a call of its own
             terms=Terms(service_tier=string(body, "serviceTier").lower()),
             bills_after_disconnect=boolean(body, "background"),
+            begins_job=boolean(body, "background"),
             client=client,
         )
 

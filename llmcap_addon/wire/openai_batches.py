@@ -52,6 +52,7 @@ class BatchesDialect(OpenAIErrors):
             terms=batch_terms(target),
             stored=file,
             bills_after_disconnect=True,
+            begins_job=True,
             editable=False,
             client=client,
         )

@@ -72,6 +72,7 @@ def test_a_job_begins_and_is_bounded(case: JobCase) -> None:
         assert not meter.reading.final
     call = case.call
     assert call.bills_after_disconnect
+    assert call.begins_job
     assert not call.editable
     assert not call.streamed
     for rung in ("bytes", "counted"):

@@ -30,7 +30,7 @@ from llmcap_addon.wire.jobs import Outcome
 from tests.gate.house import GPT_4O, House, MakeHouse, final
 
 HOST = "api.openai.com"
-JOB = replace(GPT_4O, bills_after_disconnect=True)
+JOB = replace(GPT_4O, bills_after_disconnect=True, begins_job=True)
 BATCH = replace(GPT_4O, dialect="openai.batches", model="", stored="file-1", content=Content(), editable=False)
 USED = Usage(input_tokens=100, output_tokens=50)
 COST = 100 * 2_500 + 50 * 10_000
@@ -191,6 +191,41 @@ async def test_a_job_that_is_never_heard_of_is_posted_in_full(make_house: MakeHo
 
 
 # ── what fails ──
+
+
+@pytest.mark.parametrize(
+    ("status", "by_gateway", "runs"),
+    [
+        (502, False, True),
+        (502, True, True),
+        (504, False, True),
+        (520, True, True),
+        (524, True, True),
+        (500, True, True),
+        (500, False, False),
+        (503, True, False),
+        (529, False, False),
+        (525, True, False),
+        (400, False, False),
+        (429, True, False),
+    ],
+)
+async def test_an_error_behind_which_it_may_have_begun_is_posted_in_full(
+    make_house: MakeHouse, status: int, *, by_gateway: bool, runs: bool
+) -> None:
+    """A gateway's word says nothing of the provider, and no answer will ever name that job; its own refusal is void."""
+    house = make_house("1")
+    live = await house.admitted(JOB)
+    live.by_gateway = by_gateway
+    await live.finish(Reading(failed=True), "complete", status)
+    assert await house.standing() == ((live.reserved if runs else 0), 0)
+    [row] = await house.rows()
+    assert (row.state, row.status) == ("posted" if runs else "voided", status)
+    assert ("may have begun" in row.note) == runs
+    other = await house.admitted(replace(JOB, begins_job=False))
+    await other.finish(Reading(failed=True), "complete", status)
+    assert (await house.standing())[1] == 0
+    assert (await house.rows())[-1].state == "voided"
 
 
 async def test_without_a_reservation_it_is_posted_in_full(make_house: MakeHouse) -> None:

@@ -87,6 +87,17 @@ async def test_a_look_passes_as_it_is_and_settles(proxy: Proxy) -> None:
     assert troubles(proxy) == []
 
 
+@pytest.mark.parametrize(("kind", "is_posted"), [("text/html", True), ("application/json; charset=utf-8", False)])
+async def test_a_gateways_error_to_what_begins_a_job_is_posted(proxy: Proxy, kind: str, *, is_posted: bool) -> None:
+    """The provider's own error is JSON, and says that nothing began."""
+    driver = proxy.driver()
+    await driver.request(BEGIN.encode(), "/v1/responses")
+    await driver.respond(http.Response.make(500, b"", {"content-type": kind}), b"{}")
+    [row] = await proxy.rows()
+    assert (row.state == "posted", row.cost > 0) == (is_posted, is_posted)
+    assert await proxy.pending() == 0
+
+
 async def test_an_encoded_look_is_read_and_not_touched(proxy: Proxy) -> None:
     """The client gets the provider's own bytes, still encoded."""
     await begin(proxy)

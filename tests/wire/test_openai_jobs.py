@@ -50,8 +50,10 @@ def test_it_is_reserved_whole() -> None:
     for streamed in (False, True):
         call = asked(responses, stream=streamed)
         assert call.bills_after_disconnect
+        assert call.begins_job
         assert call.streamed is streamed
     assert not asked(responses, background=False).bills_after_disconnect
+    assert not asked(responses, background=False).begins_job
     assert not asked(responses, background=None).bills_after_disconnect
     with pytest.raises(UnreadableRequest):
         asked(responses, background="yes")
