@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,58 @@ async def test_a_heartbeat_leaves_nothing_to_a_power_loss(tmp_path: Path) -> Non
     await store.heartbeat(Clock()() + 1)
     idle(store._checkpoints)
     assert ledger.read_bytes() == kept
+    await store.close()
+
+
+def header(ledger: Path) -> bytes:
+    """The log's, with a number and salt that are others when it begins anew: written, and synced, by who does that."""
+    return ledger.with_name(f"{ledger.name}-wal").read_bytes()[:32]
+
+
+async def test_their_own_thread_also_begins_the_log_anew(tmp_path: Path) -> None:
+    """The commit that syncs the log's header and cuts its file is that thread's, and the next ones only add to it."""
+    ledger = tmp_path / "ledger.sqlite"
+    store = SqliteStore(ledger, "one", Clock(), own_folder=False)
+    for _ in range(3):
+        before, long = header(ledger), log_bytes(ledger)
+        for _ in range(20):
+            await store.reserve(entry(), [], 10)
+        assert header(ledger) == before
+        assert log_bytes(ledger) > long
+        await store.heartbeat(Clock()())
+        idle(store._checkpoints)
+        assert header(ledger) != before
+        assert log_bytes(ledger) < COMMIT_BYTES
+    await store.close()
+
+
+async def test_nobody_begins_it_anew_before_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that commits right after a checkpoint adds to the log; nothing is lost, and next time it works."""
+    ledger = tmp_path / "ledger.sqlite"
+    store = SqliteStore(ledger, "one", Clock(), own_folder=False)
+    begin_anew = Checkpoints._begin_anew
+    seen: list[bool] = []
+
+    with writing(ledger, "two") as (other, _):
+
+        def meanwhile(*arguments: Any) -> None:
+            before = header(ledger)
+            other.transact(lambda tables: tables.reserve(entry(), [], 10))
+            seen.append(header(ledger) == before)
+            begin_anew(*arguments)
+
+        monkeypatch.setattr(Checkpoints, "_begin_anew", meanwhile)
+        first = header(ledger)
+        await store.reserve(entry(), [], 10)
+        await store.heartbeat(Clock()())
+        idle(store._checkpoints)
+        assert seen == [True]
+        assert header(ledger) == first
+        monkeypatch.undo()
+        await store.reserve(entry(), [], 10)
+        await store.heartbeat(Clock()())
+        idle(store._checkpoints)
+        assert header(ledger) != first
     await store.close()
 
 

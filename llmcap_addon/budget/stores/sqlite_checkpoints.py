@@ -4,6 +4,9 @@ A checkpoint waits for the disk. SQLite would do it inside the commit that fills
 here it is done beside them. But such a (passive) checkpoint stops nobody, and the log only begins anew when one of them
 happens to catch up with all writers, which a busy ledger never grants. So when the log has grown too long in spite of
 them, writers wait until its last pages are moved and it is empty.
+
+The first commit into a log that begins anew waits for the disk too: its header is synced and its file is cut. So each
+checkpoint is followed by a commit of its thread's own, and until then nobody else's begins the log anew.
 """
 
 from __future__ import annotations
@@ -54,7 +57,8 @@ class Checkpoints:
         self._way_is_free = threading.Event()
         self._way_is_free.set()
         self._free_by_s = 0.0
-        self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[sqlite3.Connection, sqlite3.Connection] | None = None
+        """The one that works, and the one that holds the log."""
         self._thread = ThreadPoolExecutor(1, "llmcap-ledger-checkpoint")
 
     @staticmethod
@@ -121,11 +125,16 @@ class Checkpoints:
 
     def _checkpoint(self) -> None:
         try:
-            connection = self._connection or self._connect()
+            connection, holder = self._opened or self._connect()
+            # SQLite begins no log anew while somebody reads in it, in whatever process.
+            holder.execute("BEGIN")
+            holder.execute("SELECT value FROM meta").fetchone()
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if self._log_bytes() > EMPTY_BYTES:
+                holder.execute("COMMIT")
                 self._stop()
                 self._empty(connection)
+            self._begin_anew(connection, holder)
         except sqlite3.Error:
             # The log still holds all; if it can't grow any more, the next admission is refused and says why.
             self._disconnect()
@@ -144,19 +153,33 @@ class Checkpoints:
                 return
             time.sleep(_PAUSE_S)  # another process makes one; SQLite waits for locks, but not for that
 
+    def _begin_anew(self, connection: sqlite3.Connection, holder: sqlite3.Connection) -> None:
+        """Make the first commit into the log, if all of it is moved; else one more, of a page.
+
+        Meanwhile the others find the ledger locked, and wait for that in their threads.
+        """
+        connection.execute("BEGIN IMMEDIATE")
+        if holder.in_transaction:
+            holder.execute("COMMIT")
+        # Nobody reads this number, which is in the first page; without a change nothing would be written.
+        [number] = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute(f"PRAGMA user_version = {number ^ 1}")
+        connection.execute("COMMIT")
+
     def _log_bytes(self) -> int:
         try:
             return os.stat(self._log).st_size  # noqa: PTH116  # half of what Path.stat takes
         except OSError:
             return 0
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = self._connection = connect(self._path)
+    def _connect(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        connection, holder = self._opened = connect(self._path), connect(self._path, to_read=True)
         connection.execute(f"PRAGMA busy_timeout = {LOCK_MS}")
-        return connection
+        self.leave_log_to_us(connection)
+        return connection, holder
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
+        for connection in self._opened or ():
             with suppress(sqlite3.Error):
-                self._connection.close()
-        self._connection = None
+                connection.close()
+        self._opened = None

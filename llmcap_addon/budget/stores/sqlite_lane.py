@@ -1,9 +1,10 @@
 """One thread with one connection: where the ledger is read, or where it is written.
 
 A transaction takes less time than handing it to a thread and back, and nothing in it waits for a disk: pages go into
-the system's memory, checkpoints have a thread of their own. So an event loop may do one itself, where nothing makes it
-wait: no lock that another has, no queue, no network, no log that has to be emptied, and no disk that was slow a moment
-ago; and then only for a part of its time. Everything else goes through the thread.
+the system's memory; checkpoints have a thread of their own, and so has the one commit after each that syncs the log's
+header. So an event loop may do one itself, where nothing makes it wait: no lock that another has, no queue, no network,
+no log that has to be emptied, and no disk that was slow a moment ago; and then only for a part of its time. Everything
+else goes through the thread.
 """
 
 from __future__ import annotations
