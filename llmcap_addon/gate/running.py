@@ -7,8 +7,10 @@ from dataclasses import replace
 from llmcap_addon.call import Call
 from llmcap_addon.gate.admission import Granted
 from llmcap_addon.money import Nanousd
+from llmcap_addon.pricing.cost import COUNTS
 from llmcap_addon.pricing.quote import Priced, Pricing, Quote
 from llmcap_addon.usage import NO_TERMS, Reading, Terms, Usage
+from llmcap_addon.wire.openrouter import ROUTERS
 
 
 class RunningCost:
@@ -24,7 +26,8 @@ class RunningCost:
         """What the response has named so far."""
         self._rates: Quote = quote
         """Prices what has come so far: the quote, until the response says which tier was really applied."""
-        self._input: tuple[Usage | None, Nanousd] = (None, quote.amount(0))
+        self._shows_pieces = _shows_pieces(call)
+        self._input: tuple[tuple[Usage | None, int, bool], Nanousd] = ((None, 0, False), quote.amount(0))
 
     def tokens(self, reading: Reading) -> int:
         """Give the visible output so far.
@@ -52,8 +55,10 @@ class RunningCost:
         usage = reading.usage
         if self._terms != reading.terms:
             self._follow(reading.terms)
-        if self._input[0] is not usage:
-            self._input = (usage, self._input_amount(reading))
+        known, searches, was_final = self._input[0]
+        if known is not usage or searches != reading.counted_web_search_requests or was_final != reading.final:
+            key = (usage, reading.counted_web_search_requests, reading.final)
+            self._input = (key, self._input_amount(reading))
         visible = self.tokens(reading) if output_tokens is None else output_tokens
         return self._input[1] + self._output_amount(usage, self.within_limit(visible, self.hidden_tokens(reading)))
 
@@ -78,7 +83,7 @@ class RunningCost:
         )
         self._terms = named
         self._rates = self._pricing.quote(replace(self._call, terms=terms))
-        self._input = (None, self._rates.amount(0, self._quote.input_tokens))
+        self._input = ((None, 0, False), self._rates.amount(0, self._quote.input_tokens))
 
     def _output_amount(self, usage: Usage | None, tokens: int) -> Nanousd:
         """What so much output costs at most, at the rates that this much input brings about."""
@@ -88,12 +93,30 @@ class RunningCost:
     def _input_amount(self, reading: Reading) -> Nanousd:
         if reading.usage is None or not reading.usage.input_tokens:
             return self._rates.amount(0, self._quote.input_tokens)
+        told = reading.usage
+        if not reading.final and not self._shows_pieces:
+            told = _with_untold(told, self._call)
         asked = replace(
-            reading.usage,
-            web_search_requests=max(reading.usage.web_search_requests, reading.counted_web_search_requests),
+            told,
+            web_search_requests=max(told.web_search_requests, reading.counted_web_search_requests),
             output_tokens=0,
             reasoning_tokens=0,
             output_audio_tokens=0,
             output_image_tokens=0,
         )
         return self.priced(replace(reading, shares=()), asked).amount
+
+
+_PIECES_BUT_SEARCHES = tuple(count for count in COUNTS if count != "web_search_requests")
+
+
+def _shows_pieces(call: Call) -> bool:
+    """True where a stream shows each search and each code run when it happens: Anthropic's, not what routers make of
+    other models' answers in its shape."""
+    return call.dialect.startswith("anthropic.") and call.provider not in ROUTERS
+
+
+def _with_untold(usage: Usage, call: Call) -> Usage:
+    """Raise what is billed by the piece to its bound: a usage that comes early tells it in the end, or not at all."""
+    most = {name: max(getattr(usage, name), getattr(call.unit_bound, name)) for name in _PIECES_BUT_SEARCHES}
+    return replace(usage, web_search_requests=max(usage.web_search_requests, call.content.web_searches), **most)

@@ -88,6 +88,41 @@ class Breaks:
         raise RuntimeError("no card")
 
 
+ROUTED = replace(
+    LONG,
+    dialect="anthropic.messages",
+    provider="openrouter",
+    host="openrouter.ai",
+    model="anthropic/claude-sonnet-4.5",
+    content=replace(LONG.content, web_searches=8),
+    unit_bound=Usage(pages=1000),
+)
+EARLY = Usage(input_tokens=2, output_tokens=1)
+
+
+async def test_pieces_that_nobody_has_told_stay_in_the_cost(make_house: MakeHouse) -> None:
+    """An early usage tells tokens only: pages and searches may still be billed, until the last word leaves them out."""
+    house = make_house("10")
+    live = await house.admitted(ROUTED)
+    early = live.cost_so_far(Reading(usage=EARLY))
+    assert early > 1000 * 2_000_000 + 8 * 5_000_000
+    assert live.cost_so_far(Reading(usage=EARLY, final=True)) < nanousd("0.01")
+    line = await live.finish(Reading(usage=EARLY), "client_gone")
+    assert line is not None
+    assert line.cost >= early
+
+
+async def test_searches_that_a_stream_shows_count_as_they_come(make_house: MakeHouse) -> None:
+    """Anthropic's own stream has a block for each, so that none is reserved for longer than it takes."""
+    house = make_house("10")
+    live = await house.admitted(replace(ROUTED, provider="anthropic", host="api.anthropic.com", unit_bound=Usage()))
+    reading = Reading(usage=EARLY)
+    none = live.cost_so_far(reading)
+    assert none < nanousd("0.001")
+    reading.counted_web_search_requests = 2
+    assert live.cost_so_far(reading) == none + 2 * 10_000_000
+
+
 async def test_a_cost_that_cannot_be_worked_out_is_what_was_reserved(
     make_house: MakeHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
