@@ -23,6 +23,9 @@ from llmcap_addon.wire.encodings import Decoder, UndecodableBody, decoder
 from llmcap_addon.wire.jobs import Outcome, Watch
 from llmcap_addon.wire.routes import Route
 
+LARGE_ANSWER_BYTES = 256 << 10
+"""Answers above this are read in a thread: a batch's results take up to seconds, and every stream would feel it."""
+
 log = logging.getLogger("llmcap")
 
 
@@ -38,6 +41,9 @@ class Watched:
         self._stored = stored
         self._on_trouble = on_trouble
         self._decoder: Decoder | None = None
+        self._size = 0
+        """Bytes of the answer so far, decoded."""
+        self._finishing = asyncio.Lock()
         self._outcomes: tuple[Outcome, ...] = ()
         self.has_ended = False
         """True once its answer has ended cleanly."""
@@ -54,36 +60,51 @@ class Watched:
         """Take a chunk as the provider sent it (empty at the clean end), and give it on."""
         try:
             if self._decoder is not None and data:
-                self._watch.feed(self._decoder.feed(data))
+                self._feed(self._decoder.feed(data))
             elif not data:
-                self._end()
+                self.has_ended = self._decoder is not None
+                if not self._is_large:
+                    self._end()  # before the client can ask for more, so that nothing it asks for finds us late
         except Exception as error:
             self._fail(error)
         return [data] if data else []
 
     async def finish(self) -> None:
         """Write down what the answer told; it ended cleanly. Never raises, and doing it twice changes nothing."""
-        try:
-            self._end()
-            for outcome in self._outcomes:
-                await self._gate.jobs.settle(self._host, outcome)
-            await self._gate.jobs.write_notes()
-        except Exception as error:
-            self._fail(error)
+        async with self._finishing:  # the end of the proxy may come meanwhile, and waits for it
+            try:
+                if self._is_large:
+                    await asyncio.to_thread(self._read_end)
+                self._end()
+                for outcome in self._outcomes:
+                    await self._gate.jobs.settle(self._host, outcome)
+                await self._gate.jobs.write_notes()
+            except Exception as error:
+                self._fail(error)
+
+    @property
+    def _is_large(self) -> bool:
+        return self._size > LARGE_ANSWER_BYTES
+
+    def _feed(self, decoded: bytes) -> None:
+        self._size += len(decoded)
+        self._watch.feed(decoded)
 
     def _end(self) -> None:
-        """Read the last of it. Runs before the client can ask for more, so that nothing it asks for finds us late."""
+        """Read the last of it, unless that is done, and take note of a file."""
+        self._read_end()
+        stored, self._stored = self._stored, None
+        if stored is not None and self._watch.stored:
+            self._gate.jobs.note_stored(self._host, self._watch.stored, stored)
+
+    def _read_end(self) -> None:
         decoding, self._decoder = self._decoder, None
-        if decoding is None:
-            return
-        self.has_ended = True
-        self._watch.feed(decoding.end())
-        self._outcomes = self._watch.end()
-        if self._stored is not None and self._watch.stored:
-            self._gate.jobs.note_stored(self._host, self._watch.stored, self._stored)
+        if decoding is not None:
+            self._feed(decoding.end())
+            self._outcomes = self._watch.end()
 
     def _fail(self, error: Exception) -> None:
-        self._decoder = None
+        self._decoder = self._stored = None
         why = str(error) if isinstance(error, UndecodableBody | LLMCapError) else f"{type(error).__name__}: {error}"
         self._on_trouble(f"what became of a job could not be read from an answer of {self._host}: {why}")
 

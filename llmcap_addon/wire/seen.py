@@ -7,6 +7,8 @@ it too. Kept in memory only, and no text of it.
 
 from __future__ import annotations
 
+from threading import Lock
+
 MAX_SEEN = 10_000
 """Responses remembered: the last turns of more conversations than one machine holds, in a few megabytes. The oldest is
 forgotten first, and a conversation goes on from its newest."""
@@ -21,6 +23,8 @@ class Seen:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[str, int]] = {}
+        self._lock = Lock()
+        """Large answers are read in threads."""
 
     def note(self, host: str, response_id: object, model: str, tokens: int, items: int) -> None:
         """Remember a response that was billed for so many tokens, input and output, with so many items of output.
@@ -47,7 +51,8 @@ class Seen:
         return tokens if tokens and known_model == model else None
 
     def _keep(self, host: str, response_id: str, model: str, tokens: int) -> None:
-        self._known.pop((host, response_id), None)
-        self._known[host, response_id] = (model, tokens)
-        if len(self._known) > MAX_SEEN:
-            del self._known[next(iter(self._known))]
+        with self._lock:
+            self._known.pop((host, response_id), None)
+            self._known[host, response_id] = (model, tokens)
+            if len(self._known) > MAX_SEEN:
+                del self._known[next(iter(self._known))]

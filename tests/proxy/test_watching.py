@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -231,12 +232,34 @@ async def test_an_uploads_requests_are_bounded_before_it_leaves(proxy: Proxy, mo
     assert json.loads(found)["bound"] == gate.pricing.quote(GPT_4O, "counted").amount(1_000)
 
 
-async def test_what_an_answer_told_is_settled_at_the_end_of_the_proxy(proxy: Proxy) -> None:
+@pytest.mark.parametrize("size", [100, watching.LARGE_ANSWER_BYTES, 2 * watching.LARGE_ANSWER_BYTES])
+async def test_a_large_answer_is_read_in_a_thread(proxy: Proxy, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Parsing the results of a batch must not hold up every stream; a short answer is read before the client has it."""
+    threads: list[threading.Thread] = []
+
+    class Noting(Breaking):
+        def end(self) -> tuple[Outcome, ...]:
+            threads.append(threading.current_thread())
+            return super().end()
+
+    noting: Mapping[str, JobDialect] = MappingProxyType({"openai.background": Noting("")})
+    monkeypatch.setattr(watching, "JOBS", noting)
+    body = b" " * size
+    driver = await look(proxy, body[:50], body[50:], sent=b"{}")
+    assert driver.shown() == body
+    [thread] = threads
+    assert (thread is threading.main_thread()) == (size <= watching.LARGE_ANSWER_BYTES)
+    assert proxy.hooks.service is not None
+    assert await proxy.hooks.service.gate.budget.recall("file|api.openai.com|file-1", 0) is not None
+
+
+@pytest.mark.parametrize("padding", [0, watching.LARGE_ANSWER_BYTES])
+async def test_what_an_answer_told_is_settled_at_the_end_of_the_proxy(proxy: Proxy, padding: int) -> None:
     """The answer had ended; its hook, which settles, did not come to run any more."""
     await begin(proxy)
     driver = proxy.driver()
     await driver.request(b"", LOOK, "GET")
-    await driver.respond(http.Response.make(200, b"", JSON), COMPLETED, ends=False)
+    await driver.respond(http.Response.make(200, b"", JSON), COMPLETED + b" " * padding, ends=False)
     assert driver.flow.response is not None
     stream = driver.flow.response.stream
     assert callable(stream)
