@@ -116,6 +116,10 @@ class Terms:
 NO_TERMS = Terms()
 """Nothing was said."""
 
+BATCH_PART = "BATCH"
+"""The service tier of a request that is sent as a part of a batch. No request can claim it of itself, for what a body
+says is taken in lower case; only an answer's "batch" is believed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Share:

@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 
-from llmcap_addon.usage import Terms
+from llmcap_addon.usage import BATCH_PART, Terms
 
 STANDARD = ("standard",)
 _BATCHES = frozenset({"openai", "azure", "azure_ai", "anthropic", "google", "groq", "mistral"})
 """Whose requests are billed as a batch's when they are sent as one, and only then: none of them takes the word as a
-`service_tier` (the parameter's values in their SDKs), so no request can claim to be one."""
+`service_tier` (the parameter's values in their SDKs)."""
 
 _STANDARD_WORDS = {
     # OpenAI: `default`; `scale` is paid for in advance. https://platform.openai.com/docs/api-reference/chat/create
@@ -53,7 +53,7 @@ def tier(provider: str, word: str) -> str:
 
 def tiers_possible(provider: str, terms: Terms, listed: frozenset[str]) -> tuple[str, ...]:
     """Give the tiers that a request may be billed at; `listed` are those the model has a price for."""
-    if provider in _BATCHES and tier(provider, terms.service_tier) == "batch" and terms.speed != "fast":
+    if provider in _BATCHES and terms.service_tier == BATCH_PART and terms.speed != "fast":
         return ("batch",)
     if provider == "anthropic":
         return ("fast", "standard") if terms.speed == "fast" else STANDARD
@@ -66,8 +66,8 @@ def tiers_possible(provider: str, terms: Terms, listed: frozenset[str]) -> tuple
         return ("priority", "standard") if provider == "openai" and "priority" in listed else STANDARD
     if asked == "standard":
         return STANDARD
-    if asked not in KNOWN_TIERS:
-        return (*sorted(listed), "standard")
+    if asked not in KNOWN_TIERS or (asked == "batch" and terms.service_tier != BATCH_PART):
+        return (*sorted(listed), "standard")  # which no ordinary request is billed at, whatever it asks for
     return (asked, "standard")  # any of them may be answered at the standard tier
 
 

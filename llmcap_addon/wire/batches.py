@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from llmcap_addon.call import Call, Content
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import NO_TERMS, NO_USAGE, Reading, Share, Terms, Usage
+from llmcap_addon.usage import BATCH_PART, NO_TERMS, NO_USAGE, Reading, Share, Terms, Usage
 from llmcap_addon.wire.dialect import Request, ResponseHead, Target
 from llmcap_addon.wire.jobs import Outcome
 from llmcap_addon.wire.jsonl import LineSplitter
@@ -18,7 +18,7 @@ from llmcap_addon.wire.meters import BodyMeter
 from llmcap_addon.wire.text import JsonObject, parse_object
 
 TIER = "batch"
-"""The service tier that the price table knows batches by."""
+"""The service tier that the price table knows batches by, and answers may name."""
 MAX_REQUESTS = 100_000
 """Of one batch: Anthropic's limit, and twice OpenAI's (`BatchCreateParams.input_file_id`)."""
 MAX_ID_CHARS = 200
@@ -26,14 +26,16 @@ MAX_ID_CHARS = 200
 _WHOLE = (200, 201)
 """Statuses of whole answers: Azure's Files API answers an upload with 201 (`Files_Upload` of its REST specification).
 No 206, which is a part."""
-_ORDINARY = frozenset(("", "auto", "default", "standard", "standard_only", "on_demand", "unspecified", TIER))
+_ORDINARY = frozenset(
+    ("", "auto", "default", "standard", "standard_only", "on_demand", "unspecified", TIER, BATCH_PART)
+)
 NOTHING_BILLED = Reading(failed=True, final=True)
 """The outcome of a job none of whose requests was answered."""
 
 
 def batch_terms(target: Target) -> Terms:
     """Give the terms of a request to a batch endpoint."""
-    return target.terms(TIER)
+    return replace(target.terms(), service_tier=BATCH_PART)
 
 
 def batch_call(dialect: str, request: Request, target: Target, client: str, parts: Iterable[Call]) -> Call:
@@ -78,7 +80,7 @@ def as_parts(calls: Iterable[Call]) -> Iterator[Call]:
             raise UnreadableRequest(f"{where} asks for a service tier or speed of its own, which a batch has not")
         if call.alternatives or call.instead:
             raise UnreadableRequest(f"{where} lets further models work on it, which is not metered in a batch yet")
-        yield replace(call, streamed=False, terms=replace(call.terms, service_tier=TIER))
+        yield replace(call, streamed=False, terms=replace(call.terms, service_tier=BATCH_PART))
 
 
 class JobMeter(BodyMeter):

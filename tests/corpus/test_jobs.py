@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Usage
+from llmcap_addon.usage import BATCH_PART, Usage
 from llmcap_addon.wire.dialect import Target
 from llmcap_addon.wire.dialects import JOBS
 from llmcap_addon.wire.endpoints import WATCHED
@@ -92,7 +92,7 @@ def test_a_file_is_known_by_the_id_its_upload_is_answered_with(case: JobCase) ->
     calls = list(watch.stored_calls())
     assert calls
     assert {call.model for call in calls} == {case.call.model}
-    assert {call.terms.service_tier for call in calls} == {"batch"}
+    assert {call.terms.service_tier for call in calls} == {BATCH_PART}
     assert watch.stored == ""
     assert told(watch, byte_by_byte(look.data)) == {}
     assert watch.stored == look.raw["stored"]

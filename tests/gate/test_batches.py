@@ -8,11 +8,11 @@ from llmcap_addon.call import Call, Content
 from llmcap_addon.gate import gate as gate_module
 from llmcap_addon.gate import jobs as jobs_module
 from llmcap_addon.gate.notes import Stored
-from llmcap_addon.usage import Reading, Share, Terms, Usage
+from llmcap_addon.usage import BATCH_PART, Reading, Share, Terms, Usage
 from llmcap_addon.wire.jobs import Outcome
 from tests.gate.house import GPT_4O, MakeHouse
 
-BATCH = Terms(service_tier="batch")
+BATCH = Terms(service_tier=BATCH_PART)
 PART = replace(GPT_4O, model="gpt-4o-mini", max_output_tokens=1000, terms=BATCH)
 
 

@@ -25,7 +25,7 @@ from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.gate.notes import Note, Stored, Traits, read_note, read_stored, traits_of
 from llmcap_addon.money import nanousd
 from llmcap_addon.report import make_report
-from llmcap_addon.usage import Reading, Share, Terms, Usage
+from llmcap_addon.usage import BATCH_PART, Reading, Share, Terms, Usage
 from llmcap_addon.wire.jobs import Outcome
 from tests.gate.house import GPT_4O, House, MakeHouse, final
 
@@ -328,7 +328,7 @@ def requests(*calls: Call) -> Iterator[Call]:
 async def test_a_batch_is_bounded_by_the_file_it_runs(make_house: MakeHouse, successor: House) -> None:
     """What its requests may cost was summed up when the file passed, and is reserved, whoever asks."""
     house = make_house("1")
-    halved = replace(GPT_4O, terms=Terms("batch"))
+    halved = replace(GPT_4O, terms=Terms(BATCH_PART))
     stored = await house.gate.jobs.bound_of(lambda: requests(halved, halved))
     assert stored is not None
     one = house.gate.pricing.quote(halved, "counted").amount(1_000)

@@ -8,10 +8,10 @@ from llmcap_addon.call import Call, Content
 from llmcap_addon.errors import PriceError
 from llmcap_addon.pricing import batch_quote
 from llmcap_addon.pricing.prices import Prices
-from llmcap_addon.usage import NO_TERMS, Share, Terms, Usage
+from llmcap_addon.usage import BATCH_PART, NO_TERMS, Share, Terms, Usage
 from tests.pricing.calls import call
 
-BATCH = Terms(service_tier="batch")
+BATCH = Terms(service_tier=BATCH_PART)
 
 
 def batch(*parts: Call) -> Call:

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from llmcap_addon.pricing.terms import factor_billed, factor_possible, tiers_billed, tiers_possible
-from llmcap_addon.usage import Terms
+from llmcap_addon.usage import BATCH_PART, Terms
 
 ALL = frozenset({"standard", "flex", "priority", "batch"})
 US = {"us": Decimal("1.1")}
@@ -29,6 +29,13 @@ US = {"us": Decimal("1.1")}
         ("anthropic", "standard_only", {"standard"}),
         ("bedrock", "reserved", {"standard"}),
         ("bedrock", "priority", {"standard", "priority"}),
+        # What is no part of a batch is not billed as one, whatever it says of itself.
+        ("openai", "batch", ALL),
+        ("google", "SERVICE_TIER_BATCH", ALL),
+        ("anthropic", "batch", {"standard"}),
+        ("openai", BATCH_PART, {"batch"}),
+        ("anthropic", BATCH_PART, {"batch"}),
+        ("openrouter", BATCH_PART, {"batch", "standard"}),
     ],
 )
 def test_a_request_may_be_billed_at_these_tiers(provider: str, asked: str, possible: set[str]) -> None:
@@ -58,6 +65,10 @@ def test_a_request_may_be_billed_at_these_tiers(provider: str, asked: str, possi
         ("bedrock", "priority", "default", {"standard"}),
         ("anthropic", "", "priority", {"standard"}),
         ("anthropic", "", "batch", {"batch"}),
+        ("openai", "batch", "", ALL),
+        ("openai", "batch", "batch", {"batch"}),
+        ("openai", BATCH_PART, "", {"batch"}),
+        ("openai", BATCH_PART, "priority", {"priority"}),
     ],
 )
 def test_a_response_is_billed_at_these_tiers(provider: str, asked: str, named: str, billed: set[str]) -> None:

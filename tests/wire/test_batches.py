@@ -9,7 +9,7 @@ import pytest
 
 from llmcap_addon.call import Call
 from llmcap_addon.errors import UnreadableRequest
-from llmcap_addon.usage import Reading, Share, Terms, Usage
+from llmcap_addon.usage import BATCH_PART, Reading, Share, Terms, Usage
 from llmcap_addon.wire import batches
 from llmcap_addon.wire.anthropic_batches import ANTHROPIC_BATCH_JOBS, ANTHROPIC_BATCHES
 from llmcap_addon.wire.batches import BatchBill, as_parts
@@ -123,7 +123,7 @@ def test_each_request_is_read_as_its_endpoint_reads_it() -> None:
     """With the batch's terms, unstreamed, of its own dialect; models stand in the request, the job or the path."""
     chats = upload(line({**GPT, "stream": True, "max_tokens": 7}), b"", line({**GPT, "service_tier": "flex"})[:0])
     assert [(one.dialect, one.max_output_tokens, one.streamed) for one in chats] == [("openai.chat", 7, False)]
-    assert {one.terms for one in chats} == {Terms("batch")}
+    assert {one.terms for one in chats} == {Terms(BATCH_PART)}
     [other] = upload(line({"model": "gpt-5", "input": "Hi"}, RESPONSES))
     assert other.dialect == "openai.responses"
     made = mistral({"messages": HI}, {"model": "mistral-large-2512", "messages": HI})
@@ -381,5 +381,17 @@ def test_a_batch_is_never_changed_and_refused_as_its_provider_refuses() -> None:
 def test_parts_are_taken_as_they_come() -> None:
     """A file of the largest size is never held as calls."""
     calls = iter(anthropic(CLAUDE, CLAUDE).parts)
-    assert next(iter(as_parts(calls))).terms == Terms("batch")
+    assert next(iter(as_parts(calls))).terms == Terms(BATCH_PART)
     assert len(list(calls)) == 1
+
+
+@pytest.mark.parametrize("word", ["batch", "BATCH", "Batch"])
+def test_no_request_can_claim_to_be_a_part_of_a_batch(word: str) -> None:
+    """However it spells the word, it is an ordinary one's, in every shape that takes a tier."""
+    body = {"model": "m", "service_tier": word, "messages": [], "input": "", "prompt": "", "max_tokens": 1}
+    for name in ("openai.chat", "openai.completions", "openai.responses", "openai.images", "anthropic.messages"):
+        call = DIALECTS[name].parse(Request("POST", "h", "/", body=json.dumps(body).encode()), Target("openai"), "")
+        assert call.terms == Terms("batch")
+    google = {"contents": [], "serviceTier": word}
+    asked = Request("POST", "h", "/v1beta/models/m:generateContent", body=json.dumps(google).encode())
+    assert DIALECTS["google.generate"].parse(asked, Target("google", "m"), "").terms.service_tier != BATCH_PART
