@@ -162,7 +162,7 @@ class Socket:
         if not await self._stand():
             return
         if isinstance(asked, Free):
-            self._put(Frame(False, data, is_text))
+            self._put(Frame(False, data, is_text), asked.number)
         elif isinstance(asked, Denied):
             await self._deny(asked, Frame(False, data, is_text))
         else:
@@ -246,7 +246,7 @@ class Socket:
         self._put(Frame(True, self._talk.refuse(stands.number, refusal, self._status(refusal))))
         self._put(Frame(False, self._talk.quiet()))
         early, grown = self._early.pop(stands.number, None), self._answers.get(stands.number)
-        if early is not None:
+        if early is not None and not early.unused:
             self._cut_unasked(early, stands.call)
         elif grown is not None and grown.begun:
             self._end(Close(POLICY, refusal.message))  # it waits for what can't be sent
@@ -335,7 +335,7 @@ class Socket:
 
     def _settle(self, told: Told) -> None:
         answer = self._answers.pop(told.number)
-        ending: Ending = "never_sent" if told.unused else "complete"
+        ending: Ending = "never_sent" if told.unused and not answer.billed_at_once else "complete"
         self._settling.begin(answer, ending, told.status, told.unused)
 
     # ── the end ──
@@ -361,9 +361,10 @@ class Socket:
             note = note or "its connection was cut for another response"
         await self._finish_answers(ending, note)
         await self._idle.wait()
-        stands = self._talk.stand() if self._early and not self._failure else None
-        if stands is not None and stands.number in self._early:
-            self._take_in(self._early.pop(stands.number), stands.call)
+        early, self._early = self._early, {}
+        for told in early.values():
+            if told.call is not None and not told.unused:
+                self._take_in(told, told.call)
         await self._finish_answers(ending, note)  # and what the pump was about to begin
 
     async def _finish_answers(self, ending: Ending, note: str) -> None:
@@ -380,7 +381,7 @@ class Socket:
 
     def _cut(self, number: int, refusal: Refusal) -> None:
         try:
-            self._out.append((Frame(True, self._talk.cut(number, refusal)), 0))
+            self._put(Frame(True, self._talk.cut(number, refusal)))
         except Exception as error:
             self._service.bulletin.trouble(f"internal error in a cut: {type(error).__name__}: {error}")
         self._end(Close(POLICY, refusal.message))

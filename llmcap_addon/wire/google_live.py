@@ -98,6 +98,8 @@ class LiveTalk:
 
     def refuse(self, number: int, refusal: Refusal, status: int) -> bytes:
         """Give nothing: the end of the connection tells why."""
+        if self._session is not None:
+            self._session.refuse(number)
         return b""
 
     def cut(self, number: int, refusal: Refusal) -> bytes:

@@ -33,6 +33,8 @@ class TurnReader:
         self._grounding = Grounding(call)
         self._may_search = bool(call.content.web_searches) or call.unit_bound != NO_USAGE
         self._bills: list[Usage] = []
+        self._is_partial = False
+        """True while the last that was told of the usage is not all of it."""
 
     @property
     def is_billed(self) -> bool:
@@ -56,23 +58,29 @@ class TurnReader:
         self._grounding.take(mapping(content.get("groundingMetadata")))
         self._sum()
 
-    def take_usage(self, metadata: object) -> None:
-        """Take one bill."""
+    def take_usage(self, metadata: object) -> bool:
+        """Take one bill; False when it is none, for it leaves out what was read, or what was seen to be answered."""
         try:
             said = json_object(metadata, "usageMetadata")
             usage = read_usage(said)
         except ValueError as error:
             self.reading.unreadable = self.reading.unreadable or f"the usage is not valid ({error})"
-            return
+            return False
         tier = word(said, "trafficType") or word(said, "serviceTier")
         if tier:
             self.reading.terms = Terms(service_tier=tier)
+        is_answered = self.reading.counted_output_tokens > (self.reading.counted_at_usage or 0)
+        self._is_partial = not usage.input_tokens or (is_answered and usage.output_tokens <= usage.reasoning_tokens)
+        if self._is_partial:
+            self.reading.final = False
+            return False
         if len(self._bills) >= MAX_BILLS:
             usage = self._bills.pop().plus(usage)
         self._bills.append(usage)
         self.reading.counted_at_usage = self.reading.counted_output_tokens
         self.reading.final = not self._may_search and not self.reading.unreadable
         self._sum()
+        return True
 
     def take_unread(self, data: bytes) -> None:
         """Take a message that can't be read: a bill may have stood in it."""
@@ -82,7 +90,7 @@ class TurnReader:
 
     def end(self) -> None:
         """Say that nothing more will come of it; what was searched for may be told behind the bill."""
-        self.reading.final = self.is_billed and not self.reading.unreadable
+        self.reading.final = self.is_billed and not self._is_partial and not self.reading.unreadable
 
     def _sum(self) -> None:
         if not self._bills:
@@ -111,6 +119,14 @@ class TurnReader:
         """Count one piece of output; a piece holds at least a token."""
         if isinstance(text, str) and text:
             self.reading.counted_output_tokens += max(1, self._count(text))
+
+
+def is_empty(metadata: object) -> bool:
+    """Tell whether a `usageMetadata` says nothing."""
+    try:
+        return read_usage(json_object(metadata, "usageMetadata")) == NO_USAGE
+    except ValueError:
+        return False
 
 
 def read_usage(said: JsonObject) -> Usage:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from llmcap_addon.call import Call
-from llmcap_addon.wire.google_live_meter import TurnReader
+from llmcap_addon.wire.google_live_meter import TurnReader, is_empty
 from llmcap_addon.wire.google_live_request import STEP_TOKENS, Setup, asks, is_heard, updated_tools, with_tools
 from llmcap_addon.wire.socket import Asks, CountOutput, Free, Stands, Told
 from llmcap_addon.wire.text import JsonObject, mapping
@@ -42,10 +42,12 @@ class Turn:
     """True while it waits for a function's result."""
     is_over: bool = False
     """True when the service said that it is through, and nothing came since."""
+    call: Call | None = field(default=None, repr=False)
+    """What bounds it, when it began before that was set aside."""
 
     def told(self, *, ended: bool = False, unused: str = "") -> Told:
         """Tell how it stands."""
-        return Told(self.number, self.read.reading, ended, unused=unused)
+        return Told(self.number, self.read.reading, ended, unused=unused, call=self.call)
 
 
 class Session:
@@ -121,6 +123,13 @@ class Session:
                 return frame
         return b""
 
+    def refuse(self, number: int) -> None:
+        """Take note that nothing, or nothing more, is set aside for a turn: it is not asked for again."""
+        if self._asked is not None and self._asked.number == number:
+            self._asked = None
+        else:
+            self.admit(number)
+
     def _known(self) -> Iterator[Turn]:
         yield from tuple(self._unpaid)
         yield from (turn for turn in (self._current, *self._waiting, self._standing) if turn is not None)
@@ -131,7 +140,10 @@ class Session:
         return Turn(self.last_number, TurnReader(call, lambda text: self._count(call, text)), frame)
 
     def _call(self, turn: Turn) -> Call:
-        tokens, runs = turn.wanted = self._needed(turn)
+        turn.wanted = self._needed(turn)
+        return self._bounded(*turn.wanted)
+
+    def _bounded(self, tokens: int, runs: int) -> Call:
         return self._setup.turn(None if tokens >= UNTOLD else tokens, runs)
 
     def _needed(self, turn: Turn) -> tuple[int, int]:
@@ -153,12 +165,15 @@ class Session:
     def from_server(self, message: JsonObject) -> tuple[Told, ...]:
         """Take a message of the service."""
         content = mapping(message.get("serverContent"))
-        speaks, bill = bool(content.get("modelTurn") or message.get("toolCall")), message.get("usageMetadata")
+        speaks = bool(content.get("modelTurn") or message.get("toolCall"))
+        bill = message.get("usageMetadata")
         told: list[Told] = []
         current = self._current
         if speaks and current is not None and self._has_ended(current):
             told.append(self._end(current))
             current = None
+        if is_empty(bill) and not (speaks if current is None else not current.read.is_billed):
+            bill = None
         if current is None:
             if not speaks and bill is None:
                 return ()  # a transcript, the end of playing, a warning …
@@ -169,8 +184,8 @@ class Session:
         current.has_called = current.has_called or bool(message.get("toolCall"))
         current.read.take_content(message)
         if bill is not None:
-            current.read.take_usage(bill)
-            self._tokens, self._added = min(UNTOLD, current.read.total + self._added), 0
+            is_whole = current.read.take_usage(bill)
+            self._tokens, self._added = min(UNTOLD, current.read.total + self._added) if is_whole else UNTOLD, 0
         current.is_over = current.is_over or bool(content.get("turnComplete") or content.get("interrupted"))
         self._listens = self._listens or content.get("interactionStatus") == "IN_PROGRESS"
         if not (current.read.is_billed and (current.is_over or current.has_called)):
@@ -195,6 +210,7 @@ class Session:
             turn = self._turn()
         self._current = turn
         turn.tokens = self._tokens
+        turn.call = self._bounded(*self._needed(turn)) if turn.reserved == (0, 0) else None
         self._is_quiet = True
         return turn
 

@@ -124,7 +124,7 @@ class RealtimeTalk:
             self._transcripts.hear(length_ms)
             self._conversation.add(Content(), length_ms)
         elif kind == "input_audio_buffer.commit":
-            self._transcripts.commit()
+            return Free(self._transcripts.commit())
         elif kind == "conversation.item.create":
             content, length_ms = item_content(mapping(event.get("item")), settings.bytes_per_ms)
             self._conversation.add(content, length_ms)

@@ -49,7 +49,7 @@ class Reply:
 
     def told(self, *, ended: bool = False, unused: str = "") -> Told:
         """Tell how it stands."""
-        return Told(self.number, self.reading, ended, unused=unused)
+        return Told(self.number, self.reading, ended, unused=unused, call=self.call)
 
 
 class Standing:
@@ -67,6 +67,11 @@ class Standing:
         """The same of what is set aside."""
         self._early: list[Reply] = []
         """Begun by the server before they were set aside."""
+
+    @property
+    def number(self) -> int:
+        """Of what stands; 0 when nothing does."""
+        return self._reply.number if self._reply is not None else 0
 
     def early(self) -> Stands | None:
         """Say what has begun already and is not set aside yet."""

@@ -60,9 +60,10 @@ class Transcripts:
         """Take in sound."""
         self.heard_ms += length_ms
 
-    def commit(self) -> None:
-        """Take in that the client ends a piece of it."""
+    def commit(self) -> int:
+        """Take in that the client ends a piece of it; gives the number of the transcript that this begins, or 0."""
         self._commits.append(self.heard_ms)
+        return self._next.number if self._session.settings.transcribes else 0
 
     def early(self) -> Stands | None:
         """Say what is written already and not set aside yet."""
@@ -124,7 +125,7 @@ class Transcripts:
             reply = self._new_reply(unasked)
         reply.name = item
         self._written[item] = reply
-        return (Told(reply.number, reply.reading, unasked=unasked),)
+        return (Told(reply.number, reply.reading, unasked=unasked, call=reply.call),)
 
     def _end(self, reply: Reply, event: JsonObject, *, failed: bool) -> None:
         del self._written[reply.name]

@@ -38,7 +38,10 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """A client's frame that makes nothing be billed: it goes on as it came."""
+    """A client's frame that asks for nothing: it goes on as it came."""
+
+    number: int = 0
+    """Of what stands, when it is begun by this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class Told:
     """Why what was asked for will never begin; then nothing was billed."""
     unasked: Call | None = None
     """Set when the provider began by itself a response that nobody was admitted for."""
+    call: Call | None = field(default=None, compare=False, repr=False)
+    """What bounds it, where it may have begun before it was set aside."""
 
 
 class SocketTalk(Protocol):

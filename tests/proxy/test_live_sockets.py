@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from mitmproxy.proxy.layers.http._events import RequestData
 from wsproto.events import CloseConnection
 
+from llmcap_addon.call import Call
+from llmcap_addon.gate.live import LiveCall
+from llmcap_addon.wire.dialect import Refusal
 from tests.proxy.addon import Proxy
 from tests.proxy.stream import STREAM_ID
 from tests.proxy.test_sockets import Talk
@@ -98,6 +103,79 @@ async def test_the_result_of_a_function_makes_its_turn_dearer(waiting: Proxy, fi
     [row] = await waiting.rows()
     assert (row.state, row.marks, row.usage.input_tokens) == ("posted", frozenset(), 100)
     assert talk.closed is None
+
+
+async def test_what_began_early_is_posted_when_the_next_does_not_fit(waiting: Proxy) -> None:
+    """Two turns were over before the ledger could be asked for the first of them: their bills are there."""
+    talk = await opened(waiting, "0.05")
+    await talk.say(MIC)
+    dear = {**OVER, "usageMetadata": {"promptTokenCount": 4_000, "responseTokenCount": 2_000}}
+    await talk.answer(SPOKEN, dear, SPOKEN, OVER, SPOKEN, OVER)
+    await talk.settle()
+    assert is_closed(talk)
+    rows = [row for row in await waiting.rows() if row.state == "posted"]
+    assert sorted(row.usage.input_tokens for row in rows) == [100, 100, 4_000]
+    assert await waiting.pending() == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_began_early_is_posted_when_the_connection_ends(
+    waiting: Proxy, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Two turns while the ledger is slow; when something of ours failed, too."""
+    talk = await opened(waiting, "0.50")
+    await talk.say(MIC)
+    assert waiting.hooks.service is not None
+    gate = waiting.hooks.service.gate
+    admit, goes_on = gate.admit, asyncio.Event()
+
+    async def slow(call: Call, is_gone: Callable[[], bool]) -> LiveCall | Refusal:
+        await goes_on.wait()
+        return await admit(call, is_gone)
+
+    monkeypatch.setattr(gate, "admit", slow)
+    await talk.answer(SPOKEN, OVER, SPOKEN, OVER, SPOKEN, OVER)
+    socket = waiting.hooks._sockets._sockets[talk.driver.flow]
+    if fails:
+        socket.fail(RuntimeError("ours"))
+    ended = asyncio.ensure_future(socket.finish("upstream_gone"))
+    goes_on.set()
+    await ended
+    rows = [row for row in await waiting.rows() if row.state == "posted"]
+    assert [row.usage.input_tokens for row in rows] == [100] * 3
+    assert await waiting.pending() == 0
+
+
+async def test_a_bill_is_kept_where_the_ledger_answers_at_once(waiting: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks begin at once in mitmproxy's loop: the ledger's answer may be there before the server's frame is through."""
+    talk = await opened(waiting, "0.50")
+    assert waiting.hooks.service is not None
+    gate = waiting.hooks.service.gate
+    calls: list[Call] = []
+    admit = gate.admit
+
+    async def noted(call: Call, is_gone: Callable[[], bool]) -> LiveCall | Refusal:
+        calls.append(call)
+        return await admit(call, is_gone)
+
+    monkeypatch.setattr(gate, "admit", noted)
+    await talk.say(TEXT)
+    await talk.answer({**CALLS, "usageMetadata": BILL})
+    await talk.settle()
+    ready = await admit(calls[0], lambda: False)
+
+    async def at_once(call: Call, is_gone: Callable[[], bool]) -> LiveCall | Refusal:
+        return ready
+
+    monkeypatch.setattr(gate, "admit", at_once)
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    try:
+        await talk.answer({**OVER, "usageMetadata": {**BILL, "promptTokenCount": 5_000}})
+    finally:
+        asyncio.get_running_loop().set_task_factory(None)
+    await talk.settle()
+    rows = await waiting.rows()
+    assert sorted((row.state, row.usage.input_tokens) for row in rows) == [("posted", 100), ("posted", 5_000)]
 
 
 async def test_what_stands_and_never_begins_costs_nothing(waiting: Proxy) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +13,10 @@ from mitmproxy.proxy.layers.http._events import RequestData, ResponseData
 from mitmproxy.proxy.layers.websocket import WebsocketLayer
 from wsproto.events import CloseConnection, TextMessage
 
+from llmcap_addon.call import Call
+from llmcap_addon.gate.live import LiveCall
 from llmcap_addon.proxy import sockets
+from llmcap_addon.wire.dialect import Refusal
 from tests.proxy.addon import Proxy
 from tests.proxy.stream import STREAM_ID
 from tests.proxy.test_sockets import HANDSHAKE, Talk
@@ -204,6 +209,56 @@ async def test_a_transcript_written_at_once_is_posted_without_a_commit(waiting: 
     [row] = await waiting.rows()
     assert (row.state, row.entry.model, "estimated" in row.marks) == ("posted", "gpt-live-transcribe", True)
     assert row.cost > 0
+
+
+async def test_a_transcript_written_at_once_is_posted_when_it_is_turned_off(waiting: Proxy) -> None:
+    """What it has heard by then is billed."""
+    heard = {"turn_detection": None, "transcription": {"model": "gpt-live-transcribe"}, "format": {"type": "audio/pcm"}}
+    talk = await opened(waiting, audio={"input": heard})
+    await talk.say(append())
+    off = {**session(audio={"input": {**heard, "transcription": None}}), "type": "session.updated"}
+    await talk.answer(off)
+    await talk.settle()
+    [row] = await waiting.rows()
+    assert (row.state, "estimated" in row.marks, row.cost > 0) == ("posted", True, True)
+
+
+@pytest.mark.parametrize("commits", [True, False])
+async def test_a_transcript_is_posted_once_its_sound_is_committed(waiting: Proxy, commits: bool) -> None:
+    """Whether the server has said yet that it writes it, or not."""
+    heard = {"turn_detection": None, "transcription": {"model": "whisper-1"}, "format": {"type": "audio/pcm"}}
+    talk = await opened(waiting, audio={"input": heard})
+    await talk.say(append())
+    if commits:
+        await talk.say({"type": "input_audio_buffer.commit"})
+    await talk.driver.feed(RequestData(STREAM_ID, talk.client.send(CloseConnection(1000))))
+    await talk.settle()
+    assert await states(waiting) == ["posted" if commits else "voided"]
+
+
+async def test_what_is_turned_off_while_the_ledger_is_asked_is_given_back(
+    waiting: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not stay set aside until the connection ends."""
+    talk = await opened(waiting)
+    assert waiting.hooks.service is not None
+    gate = waiting.hooks.service.gate
+    admit, asked, goes_on = gate.admit, asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call, is_gone: Callable[[], bool]) -> LiveCall | Refusal:
+        asked.set()
+        await goes_on.wait()
+        return await admit(call, is_gone)
+
+    monkeypatch.setattr(gate, "admit", slow)
+    message = TextMessage(json.dumps(append()))
+    await talk.driver.feed(RequestData(STREAM_ID, talk.client.send(message)))
+    await asked.wait()
+    await talk.answer({**session(audio={"input": {"turn_detection": None}}), "type": "session.updated"})
+    goes_on.set()
+    await talk.settle()
+    assert talk.to_server == [append()]
+    assert await states(waiting) == ["voided"]
 
 
 @pytest.mark.parametrize(

@@ -409,6 +409,39 @@ def test_each_run_for_a_function_is_billed_or_set_aside() -> None:
     assert [one.number for one in told if one.ended] == [first.number]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"totalTokenCount": 0}, {"totalTokenCount": 20}, {"responseTokenCount": 9}, {"promptTokenCount": 100}],
+)
+def test_a_usage_that_leaves_something_out_is_no_bill(said: dict[str, Any]) -> None:
+    """Neither what was read nor what was seen to be answered is free; what the session holds is not known then."""
+    connection = Connection().setup()
+    asked = connection.asks()
+    [told] = connection.server({**SPOKEN, "usageMetadata": said})
+    assert (told.number, told.ended, told.reading.final, told.reading.usage) == (asked.number, False, False, None)
+    assert input_bound(connection.asks().call) == WINDOW_TOKENS
+    told = connection.server(OVER, SPOKEN)[1]
+    assert (told.number, told.ended, told.reading.final, told.reading.usage) == (asked.number, True, False, None)
+    [told] = connection.server({**OVER, **bill()})
+    assert (told.ended, told.reading.final) == (True, True)
+
+
+def test_a_usage_that_says_nothing_begins_no_turn() -> None:
+    """Between two turns it is about none."""
+    connection = Connection().setup()
+    connection.asks()
+    connection.server(SPOKEN, {**OVER, **bill()})
+    assert connection.server({"usageMetadata": {}}) == []
+
+
+def test_a_usage_without_output_is_a_bill_where_nothing_was_answered() -> None:
+    """Zeros are left out: an answer that was interrupted before its first word."""
+    connection = Connection().setup()
+    connection.asks()
+    told = connection.server({"serverContent": {"interrupted": True}, "usageMetadata": {"promptTokenCount": 100}})[-1]
+    assert (told.ended, told.reading.final) == (True, True)
+
+
 def test_what_one_answer_makes_needless_is_given_back() -> None:
     """Two texts that are answered at once; when more was said since, it is kept."""
     connection = Connection().setup()
@@ -438,6 +471,21 @@ def test_a_service_faster_than_the_ledger_is_set_aside_late() -> None:
     connection.stand()
     assert set(numbers) < set(connection.set_aside)
     assert all(one.unasked is None for one in told)
+
+
+def test_what_is_refused_is_not_asked_for_again() -> None:
+    """Each of two turns that the service was faster with; both say what bounds them."""
+    connection = Connection().setup()
+    connection.asks()
+    connection.server(SPOKEN, {**OVER, **bill()})
+    told = connection.server(SPOKEN, {**OVER, **bill(300)}, bill(7))
+    assert all(one.call is not None and input_bound(one.call) for one in told)
+    for number in [one.number for one in told if one.ended]:
+        stands = connection.talk.stand()
+        assert stands is not None
+        assert stands.number == number
+        connection.talk.refuse(number, REFUSED, 400)
+    assert connection.talk.stand() is None
 
 
 def test_what_cannot_be_read_is_never_below_its_bound() -> None:
