@@ -113,7 +113,7 @@ BASE = "input: 1, output: 2"
         (f"{{{BASE}, web_search: ten}}", f'm.web_search: found "ten"; allowed: dollars per thousand {MILLION}'),
         (f"{{{BASE}, per_character: 1.5e-5}}", f'm.per_character: found "1.5e-5"; allowed: dollars for one {MILLION}'),
         (f"{{{BASE}, per_image: [1]}}", f"m.per_image: found a list; allowed: dollars for one {MILLION}"),
-        (f"{{{BASE}, tiers: [batch]}}", "m.tiers: found a list; allowed: a mapping of batch, fast, flex, optimized,"),
+        (f"{{{BASE}, tiers: [batch]}}", "m.tiers: found a list; allowed: a mapping of annotated, batch, fast,"),
         (f"{{{BASE}, tiers: {{btach: {{input: 1}}}}}}", '(did you mean "batch"?)'),
         (f"{{{BASE}, tiers: {{batch: 1}}}}", 'm.tiers.batch: found "1"; allowed: a mapping of input,'),
         (f"{{{BASE}, tiers: {{batch: {{}}}}}}", f"m.tiers.batch.input: found nothing; allowed: {TOKENS_WORDS}"),

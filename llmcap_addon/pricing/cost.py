@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from operator import attrgetter
 
 from llmcap_addon.money import Nanousd, ceil_div
 from llmcap_addon.pricing.rates import FEMTOUSD_PER_NANOUSD, RateCard, Rates
-from llmcap_addon.usage import Usage
+from llmcap_addon.usage import NO_USAGE, Usage
 
 _BY_PIECE = (
     ("web_search_requests", "web_search", 1),
@@ -124,3 +125,12 @@ def _output(rates: Rates, usage: Usage) -> int:
         + usage.output_audio_tokens * rates.audio_output
         + usage.output_image_tokens * rates.image_output
     )
+
+
+def pieces_of(usage: Usage, web_searches: int) -> Usage:
+    """Keep what is billed by the piece, with so many further searches."""
+    if usage == NO_USAGE and not web_searches:
+        return NO_USAGE
+    counts = {count: getattr(usage, count) for count in COUNTS}
+    counts["web_search_requests"] += web_searches
+    return replace(NO_USAGE, **counts)

@@ -17,7 +17,7 @@ from llmcap_addon.pricing.alternatives import alternative_call, alternative_inpu
 from llmcap_addon.pricing.batch_quote import BatchQuote, batch_quote
 from llmcap_addon.pricing.bounds import UNKNOWN_LIMITS, Limits, input_bound, output_bound
 from llmcap_addon.pricing.call_quote import CallQuote, any_of, one_of
-from llmcap_addon.pricing.cost import COUNTS, exact_cost, has_pieces, rests_on_a_guess, rounded
+from llmcap_addon.pricing.cost import exact_cost, has_pieces, pieces_of, rests_on_a_guess, rounded
 from llmcap_addon.pricing.family import Factor, factor
 from llmcap_addon.pricing.fees import assumed_fees, audio_prices, provider_fees
 from llmcap_addon.pricing.lookup import MAX_REMEMBERED, NO_OVERRIDES, Found, Lookup, Overrides, remember
@@ -37,7 +37,7 @@ from llmcap_addon.pricing.rates import (
 )
 from llmcap_addon.pricing.table import SHIPPED, Card, Levels, PriceTable
 from llmcap_addon.pricing.tokens import SHARED, Tokenizer, utf8_bytes
-from llmcap_addon.usage import NO_TERMS, NO_USAGE, Share, Terms, Usage
+from llmcap_addon.usage import NO_TERMS, Share, Terms, Usage
 
 __all__ = ["MAX_REMEMBERED", "NO_OVERRIDES", "Overrides", "Prices", "UnknownPrice"]
 
@@ -135,7 +135,7 @@ class Prices:
             card = self._highest(call, found, day)
         output = output_bound(call, found.limits)
         hidden = call.hidden_output_tokens
-        pieces = _pieces(call.unit_bound, content.web_searches)
+        pieces = pieces_of(call.unit_bound, content.web_searches)
         return CallQuote(
             input_tokens=input_bound(call, found.limits, rung, self._tokenizer),
             output_tokens=output,
@@ -166,21 +166,29 @@ class Prices:
         total, assumed, own = 0, False, False
         for share in shares or (Share(usage),):
             named = share.terms if share.terms != NO_TERMS else terms
-            found = self._find_share(call, share.model, day) or self._find_billed(call, share.model or model, day)
-            used = share.usage
-            card = self._billed(call, found, named, moments, used)
-            if card.tokenless and (used.input_tokens or used.output_tokens) and not has_pieces(used):
-                # Billed by the piece, and told in tokens: all that was possible, or as the dearest that bills tokens.
-                assumed = True
-                if has_pieces(call.unit_bound):
-                    used = used.plus(_pieces(call.unit_bound, 0))
-                else:
-                    found = self._assume(call, day, by_tokens=True)
-                    card = self._billed(call, found, named, moments, used)
-            total += exact_cost(card, used)
-            assumed = assumed or found.assumed or rests_on_a_guess(card, used) or self._is_unheard_of(found, used)
-            own = own or found.override is not None
+            further = self._find_share(call, share.model, day)
+            possible = (further,) if further else self._find_billed(call, share.model or model, day)
+            # Where nobody says which model answered, the one that asks the most for just this.
+            part = max(self._part(call, found, named, moments, share.usage) for found in possible)
+            total, assumed, own = total + part[0], assumed or part[1], own or part[2]
         return Priced(rounded(total), assumed, own)
+
+    def _part(
+        self, call: Call, found: Found, named: Terms, moments: Sequence[int], used: Usage
+    ) -> tuple[int, bool, bool]:
+        """Price one share in femto-dollars; whether that is assumed, and whether by a price of the user's own."""
+        card = self._billed(call, found, named, moments, used)
+        assumed = False
+        if card.tokenless and (used.input_tokens or used.output_tokens) and not has_pieces(used):
+            # Billed by the piece, and told in tokens: all that was possible, or as the dearest that bills tokens.
+            assumed = True
+            if has_pieces(call.unit_bound):
+                used = used.plus(pieces_of(call.unit_bound, 0))
+            else:
+                found = self._assume(call, self._day(moments[0]), by_tokens=True)
+                card = self._billed(call, found, named, moments, used)
+        assumed = assumed or found.assumed or rests_on_a_guess(card, used) or self._is_unheard_of(found, used)
+        return exact_cost(card, used), assumed, found.override is not None
 
     def _find_share(self, call: Call, model: str, day: date) -> Found | None:
         """Find the price of a further model's work: never the asked-for model's, which may be cheaper."""
@@ -188,15 +196,17 @@ class Prices:
             return None
         return self._find(call, model, day) or self._assume(call, day)
 
-    def _find_billed(self, call: Call, model: str, day: date) -> Found:
+    def _find_billed(self, call: Call, model: str, day: date) -> Sequence[Found]:
+        """Find the price that is billed, or each that may be."""
         if call.instead:
             answered = self._find(call, model, day) if model else None
-            possible = (self._find(call, each, day) or self._assume(call, day) for each in one_of(call))
-            return answered or max(possible, key=lambda found: found.entry.size(day) if found.entry else Decimal(0))
+            if answered is None:
+                return [self._find(call, each, day) or self._assume(call, day) for each in one_of(call)]
+            return (answered,)
         found = self._find(call, call.model, day)
         if model and (found is None or found.override is None) and not _same_variant(model, call.model):
             found = self._find(call, model, day) or found
-        return found if found is not None else self._assume(call, day)
+        return (found if found is not None else self._assume(call, day),)
 
     def count_output(self, call: Call, text: str) -> int:
         """Count the tokens of one piece of output, from above.
@@ -358,15 +368,6 @@ def _card_of(found: Found, day: date) -> Card:
         return own
     assert found.entry is not None  # noqa: S101  (a Found has an entry or an override that holds on the day)
     return found.entry.card(day)
-
-
-def _pieces(usage: Usage, web_searches: int) -> Usage:
-    """Keep what is billed by the piece."""
-    if usage == NO_USAGE and not web_searches:
-        return NO_USAGE
-    counts = {count: getattr(usage, count) for count in COUNTS}
-    counts["web_search_requests"] += web_searches
-    return replace(NO_USAGE, **counts)
 
 
 def _is_heard(call: Call, found: Found) -> bool:

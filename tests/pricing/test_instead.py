@@ -71,3 +71,16 @@ def test_annotated_pages(model: str, tier: str, amount: int) -> None:
                  terms=Terms(service_tier=tier))  # fmt: skip
     assert PRICES.quote(asked).amount(0, 0) == amount
     assert PRICES.cost(asked, Usage(pages=1), Terms(), model).amount == amount
+
+
+@pytest.mark.parametrize(
+    ("used", "price"), [(Usage(input_tokens=1_000), 5_000_000), (Usage(output_tokens=1_000), 8_000_000)]
+)
+def test_where_nobody_says_who_answered_the_dearest_for_this_usage_is_billed(used: Usage, price: int) -> None:
+    """One model may be dearer in what it reads and another in what it writes; the user's own prices count too."""
+    own = {"openrouter.ai": {"mine/reads": PriceOverride.flat(5, 1), "mine/writes": PriceOverride.flat(1, 8)}}
+    mine = Prices.load(own, now_ms=TODAY)
+    for first, second in (("mine/reads", "mine/writes"), ("mine/writes", "mine/reads")):
+        asked = call("openrouter", first, instead=(second,))
+        priced = mine.cost(asked, used, Terms())
+        assert (priced.amount, priced.own) == (price, True)

@@ -239,8 +239,15 @@ READ = [{"role": "user", "content": [{"type": "input_file", "file_url": "https:/
 def test_more_than_tokens_is_posted_as_told_or_else_at_its_bound_in_every_shape(cost: float | None) -> None:
     """A whole answer that keeps silent on its cost is not believed to be of tokens alone."""
     usage = TOLD if cost is None else {**TOLD, "cost": cost, "is_byok": False}
-    said = {"type": "message", "model": DEAR, "content": [], "usage": usage, "stop_reason": "end_turn"}
-    response = {"id": "r", "object": "response", "model": DEAR, "output": [], "usage": usage, "status": "completed"}
+    said: Any = {"type": "message", "model": DEAR, "content": [], "usage": usage, "stop_reason": "end_turn"}
+    response: Any = {
+        "id": "r",
+        "object": "response",
+        "model": DEAR,
+        "output": [],
+        "usage": usage,
+        "status": "completed",
+    }
     for call, dialect, answer in (
         (message(messages=DRAWN), AnthropicMessages(), said),
         (respond(input=READ), RESPONSES, response),
