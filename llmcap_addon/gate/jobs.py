@@ -17,7 +17,17 @@ from llmcap_addon.budget.ledger import Entry, Settlement
 from llmcap_addon.call import Call
 from llmcap_addon.errors import LLMCapError, PriceError, StoreError, UnreadableRequest
 from llmcap_addon.gate import messages
-from llmcap_addon.gate.notes import MAX_NAME_CHARS, Note, Stored, bounded, file_key, job_key, read_note, read_stored
+from llmcap_addon.gate.notes import (
+    MAX_NAME_CHARS,
+    Note,
+    Stored,
+    bounded,
+    file_key,
+    job_key,
+    rates_of,
+    read_note,
+    read_stored,
+)
 from llmcap_addon.gate.runtime import Runtime
 from llmcap_addon.pricing.quote import Priced, Pricing
 from llmcap_addon.usage import Usage
@@ -89,7 +99,7 @@ class Jobs:
         self._note(file_key(host, file), stored.text())
 
     async def look_up(self, call: Call) -> Stored | Refusal:
-        """Find what the file that a batch runs may cost, or say why nobody knows. Raises StoreError."""
+        """Find what the file that a batch runs may cost, or say why nobody knows. Raises StoreError and PriceError."""
         advice = "Upload it once more through this proxy, or send its requests one by one"
         found = await self._recall(file_key(call.host, call.stored))
         stored = read_stored(found) if found is not None else None
@@ -99,6 +109,9 @@ class Jobs:
         if stored.why_not:
             why = f"refused, what the requests of the file {call.stored[:MAX_NAME_CHARS]!r} may cost is not known"
             return messages.failure("unreadable", f"{why}: {stored.why_not}")
+        if not stored.holds(rates_of(call.provider, call.host, stored.model, stored.traits, self._pricing())):
+            why = f"refused, prices have changed since the file {call.stored[:MAX_NAME_CHARS]!r} passed"
+            return messages.failure("unreadable", f"{why}. {advice}")
         return stored
 
     # ── jobs ──

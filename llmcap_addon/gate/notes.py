@@ -13,7 +13,7 @@ from llmcap_addon.call import Alternative, Call, Content, Media
 from llmcap_addon.money import Nanousd
 from llmcap_addon.pricing.batch_quote import MAX_COUNTED_BYTES
 from llmcap_addon.pricing.quote import Pricing
-from llmcap_addon.usage import Terms, Usage
+from llmcap_addon.usage import BATCH_PART, Terms, Usage
 
 MAX_NAME_CHARS = 200
 """Of ids and models in a note; no provider's are nearly as long."""
@@ -21,6 +21,11 @@ MAX_ODD_NAME_CHARS = 30
 """Of a name that is not ASCII: JSON takes up to 12 bytes for a character."""
 MAX_WHY_CHARS = 800
 """Of the reason why a file can't be bounded: some sentences."""
+_MANY_TOKENS = 1_000_000_000
+"""More than any context: what is read is bounded by the model's alone."""
+_SAMPLED_INPUTS = (1_000, 64_000, 110_000, 150_000, 225_000, 260_000, 400_000, 600_000, 1_000_000)
+"""Prompts on either side of each step past which the table has longer ones dearer: 32, 100, 128, 200, 256, 272 and 512
+thousand tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,18 @@ class Stored:
     requests: int = 0
     assumed: bool = False
     traits: Traits = Traits()
+    rates: tuple[int, ...] = ()
+    """What the bound rests on, by `rates_of`."""
     why_not: str = ""
     """Why they can't be bounded; empty when they can."""
 
     def text(self) -> str:
         """Write it as it is kept."""
         return json.dumps(asdict(replace(self, why_not=self.why_not[:MAX_WHY_CHARS])))
+
+    def holds(self, rates: tuple[int, ...]) -> bool:
+        """Tell whether the bound is one still, at the rates of now."""
+        return len(rates) == len(self.rates) and all(now <= then for now, then in zip(rates, self.rates, strict=True))
 
     def given_to(self, call: Call) -> Call:
         """Give a call that runs the file, bounded."""
@@ -169,9 +180,31 @@ def bounded(calls: Iterator[Call], pricing: Pricing) -> Stored | None:
         bound += quote.amount(quote.output_tokens)
         assumed = assumed or quote.assumed
         gathered.add(call)
-    if not gathered.count:
+    first, traits = gathered.first, gathered.traits()
+    if first is None:
         return None
-    return Stored(bound, gathered.model[:MAX_NAME_CHARS], gathered.count, assumed, gathered.traits())
+    rates = rates_of(first.provider, first.host, gathered.model, traits, pricing)
+    return Stored(bound, gathered.model[:MAX_NAME_CHARS], gathered.count, assumed, traits, rates)
+
+
+def rates_of(provider: str, host: str, model: str, traits: Traits, pricing: Pricing) -> tuple[int, ...]:
+    """Sample what a model's requests in a batch cost by now, with its limits; raises PriceError.
+
+    None of it higher than before: what was bounded before is bounded still, whatever table or `prices:` say otherwise.
+    """
+    probe = Call(
+        dialect="openai.batches",
+        provider=provider,
+        host=host,
+        model=model,
+        streamed=False,
+        content=replace(traits.content(), known_tokens=_MANY_TOKENS, web_searches=1),
+        tells_images=traits.tells_images,
+        terms=Terms(service_tier=BATCH_PART),
+    )
+    quote = pricing.quote(probe)
+    amounts = (quote.amount(output, given) for given in _SAMPLED_INPUTS for output in (0, given))
+    return *amounts, quote.input_tokens, quote.output_tokens
 
 
 class _Gathered:
@@ -179,6 +212,7 @@ class _Gathered:
 
     def __init__(self) -> None:
         self.count = 0
+        self.first: Call | None = None
         self.model = ""
         self._media: set[str] = set()
         self._opaque = self._mixed = False
@@ -186,6 +220,7 @@ class _Gathered:
 
     def add(self, call: Call) -> None:
         self.count += 1
+        self.first = self.first or call
         self.model = self.model or call.model
         self._media.update(part.kind for part in call.content.media)
         self._opaque = self._opaque or call.content.opaque
@@ -214,7 +249,8 @@ def read_stored(text: str) -> Stored | None:
     """Read a file's note; None when it is not one of ours (another version wrote it)."""
     try:
         read = json.loads(text)
-        return Stored(**{**_of(Stored, read), "traits": _traits(read["traits"])})
+        rates = tuple(int(rate) for rate in read.get("rates", ()))
+        return Stored(**{**_of(Stored, read), "traits": _traits(read["traits"]), "rates": rates})
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 

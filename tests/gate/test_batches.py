@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
+from decimal import Decimal
 
 import pytest
 
@@ -8,6 +11,8 @@ from llmcap_addon.call import Call, Content
 from llmcap_addon.gate import gate as gate_module
 from llmcap_addon.gate import jobs as jobs_module
 from llmcap_addon.gate.notes import Stored
+from llmcap_addon.pricing.overrides import OwnRows, PriceOverride, own_card
+from llmcap_addon.pricing.prices import Overrides, Prices, UnknownPrice
 from llmcap_addon.usage import BATCH_PART, Reading, Share, Terms, Usage
 from llmcap_addon.wire.jobs import Outcome
 from tests.gate.house import GPT_4O, MakeHouse
@@ -78,7 +83,44 @@ async def test_a_file_that_nobody_can_bound_is_refused_with_its_reason(make_hous
     assert "did not pass this proxy" in (await house.refused(call)).message
     house.gate.jobs.note_stored("api.openai.com", "file-1", Stored(why_not="line 3 of the file: model is missing"))
     assert "line 3 of the file: model is missing" in (await house.refused(call)).message
-    house.gate.jobs.note_stored("api.openai.com", "file-1", Stored(bound=12_345, model="gpt-4o-mini", requests=1))
+    stored = await house.gate.jobs.bound_of(lambda: iter([PART]))
+    assert stored is not None
+    house.gate.jobs.note_stored("api.openai.com", "file-1", replace(stored, bound=12_345))
     live = await house.admitted(call)
     assert live.reserved == 12_345
     assert live.entry.model == "gpt-4o-mini"
+
+
+def priced(**rates: str) -> Mapping[str, Mapping[str, PriceOverride]]:
+    """Give a price of the user's own, in dollars per million tokens."""
+    row = {name: Decimal(rate) for name, rate in rates.items()}
+    return {"api.openai.com": {"gpt-4o-*": PriceOverride(((date.min, own_card(OwnRows(row, {}, {}))),))}}
+
+
+@pytest.mark.parametrize(
+    ("prices", "unknown", "model", "refused"),
+    [
+        ({}, "highest", "gpt-4o-mini", ""),
+        (priced(input="0.01", output="0.01"), "highest", "gpt-4o-mini", ""),
+        (priced(input="0.01", output="99"), "highest", "gpt-4o-mini", "prices have changed"),
+        (priced(input="99", output="0.01"), "highest", "gpt-4o-mini", "prices have changed"),
+        ({}, "refuse", "gpt-4o-mini", ""),
+        ({}, "highest", "nobodys", ""),
+        ({}, "refuse", "nobodys", "no known price"),
+    ],
+)
+async def test_a_files_bound_holds_as_long_as_prices_do(
+    make_house: MakeHouse, prices: Overrides, unknown: UnknownPrice, model: str, refused: str
+) -> None:
+    """It was priced when it passed, weeks ago perhaps; a price that has gone up since makes it no bound any more."""
+    house = make_house("100")
+    part = replace(PART, model=model)
+    stored = await house.gate.jobs.bound_of(lambda: iter([part, part]))
+    assert stored is not None
+    house.gate.jobs.note_stored("api.openai.com", "file-1", stored)
+    house.gate.pricing = Prices.load(prices, unknown, now_ms=house.runtime.now_ms)
+    call = replace(PART, dialect="openai.batches", model="", stored="file-1", editable=False)
+    if refused:
+        assert refused in (await house.refused(call)).message
+    else:
+        assert (await house.admitted(call)).reserved == stored.bound
