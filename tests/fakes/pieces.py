@@ -90,4 +90,4 @@ _ANSWERS: dict[tuple[str, str], Callable[[Record, Any], Answer]] = {
     ("api.perplexity.ai", "/search"): search,
 }
 
-directory.FINDERS.append(find)
+directory.FINDERS.insert(0, find)  # before those who take a path at any host, whoever was imported first
