@@ -79,6 +79,8 @@ class RealtimeTalk:
         if _BY_TIME.search(self._calls.model.lower()):
             raise UnreadableRequest(f"{self._calls.model} is billed by the time that a session lasts")
         self._conversation = Conversation()
+        self._speech = self._heard = 0
+        """Marks in it: what came behind these may not have reached the server when it heard speech begin, and end."""
         self._last_number = 0
         self._asked: dict[int, Reply] = {}
         """Neither admitted nor refused yet."""
@@ -200,6 +202,7 @@ class RealtimeTalk:
         if reply is None:
             return b""  # what stood has begun while it grew
         reply.output_limit = output_limit
+        reply.mark = self._conversation.mark(self._transcripts.uncommitted_ms)
         self._sent.append(reply)
         event, frame, reply.event, reply.frame = reply.event, reply.frame, {}, b""
         if max_output_tokens is not None:
@@ -256,8 +259,12 @@ class RealtimeTalk:
             return self._take_error(mapping(event.get("error")))
         if kind == "input_audio_buffer.speech_stopped":
             self._transcripts.stop(event.get("audio_end_ms"))
+        elif kind == "input_audio_buffer.speech_started":
+            self._speech = self._conversation.mark()
         elif kind == "input_audio_buffer.committed":
-            return self._transcripts.take_commit(short_text(event.get("item_id")))
+            told = self._transcripts.take_commit(short_text(event.get("item_id")))
+            self._heard = self._conversation.mark(self._transcripts.unheard_ms, self._speech)
+            return told
         elif kind.startswith(TRANSCRIPT):
             return self._transcripts.take(event)
         elif kind.startswith("response."):
@@ -293,7 +300,7 @@ class RealtimeTalk:
             if _PLAIN.match(self._calls.model.lower()):
                 reply.reading.counted_at_usage = 0  # all that is billed is seen
             if reply.reads_all and not reply.apart:
-                self._conversation.begin()
+                self._conversation.begin(reply.mark or self._heard)
             if unasked:
                 told = (Told(reply.number, reply.reading, unasked=reply.call),)
         reading = reply.reading

@@ -37,6 +37,8 @@ class Reply:
     """True when it is not added to the conversation."""
     reads_all: bool = True
     """True when it reads the conversation."""
+    mark: int = 0
+    """Up to where it does; 0 for what nobody asked for."""
     event: JsonObject = field(default_factory=dict, repr=False)
     frame: bytes = field(default=b"", repr=False)
     output_limit: int = 0

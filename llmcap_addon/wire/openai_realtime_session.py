@@ -8,6 +8,7 @@ Settings are offered by the client (`session.update`) and put in force by the se
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field, replace
 
 from llmcap_addon.call import Content, Media
@@ -23,6 +24,8 @@ MAX_KEPT_BYTES = 4 << 20
 """Of texts that no response has read yet: several times what the longest context window holds."""
 MAX_MEDIA = 1_000
 """Pictures that no response has read yet."""
+MAX_PARTS = 32
+"""Of what no response has read yet, by where those end that were asked for; no more are ever asked for at once."""
 MAX_MS = 24 * 3_600_000
 """A session lives for an hour."""
 TILED_IMAGE_TOKENS = 85 + 8 * 170
@@ -200,23 +203,43 @@ class Conversation:
         self._known_tokens = 0
         self._read = _Part()
         """Read by a response that runs."""
-        self._new = _Part()
+        self._first = 0
+        self._new = deque([_Part()])
+        """What came after that, divided where responses were asked for; the number of the first of them is `_first`."""
 
     @property
     def sound_ms(self) -> int:
         """The sound in it that no response has been billed for."""
-        return self._read.sound_ms + self._new.sound_ms
+        return self._read.sound_ms + sum(part.sound_ms for part in self._new)
 
     def add(self, content: Content, sound_ms: int = 0) -> None:
         """Put something at its end."""
-        self._new = self._new.plus(content, sound_ms)
+        self._new[-1] = self._new[-1].plus(content, sound_ms)
         if content != Content():
             self.revision += 1
 
-    def begin(self) -> None:
-        """Note that a response begins, which reads all that is there."""
-        self._read = self._read.plus(self._new.content, self._new.sound_ms)
-        self._new = _Part()
+    def mark(self, later_ms: int = 0, since: int | None = None) -> int:
+        """Give where it ends now, but for so much of its sound and, if given, what is no sound from a mark on."""
+        end = _Part()
+        for at in range(len(self._new) - 1, -1, -1):
+            part = self._new[at]
+            is_later = since is not None and self._first + at >= since
+            later = _Part(part.content if is_later else Content(), min(part.sound_ms, later_ms - end.sound_ms))
+            end = later.plus(end.content, end.sound_ms)
+            self._new[at] = _Part(Content() if is_later else part.content, part.sound_ms - later.sound_ms)
+        self._new.append(end)
+        if len(self._new) > MAX_PARTS:  # the first mark counts no more: what it ended is taken for later
+            first = self._new.popleft()
+            self._new[0] = self._new[0].plus(first.content, first.sound_ms)
+            self._first += 1
+        return self._first + len(self._new) - 1
+
+    def begin(self, mark: int) -> None:
+        """Note that a response begins, which reads all up to a mark; what came later may be left for the next."""
+        while self._first < mark:
+            part = self._new.popleft()
+            self._read = self._read.plus(part.content, part.sound_ms)
+            self._first += 1
 
     def end(self, usage: Usage | None, output_limit: int) -> None:
         """Note that a response has ended: its output is read by the next."""
@@ -234,7 +257,9 @@ class Conversation:
 
     def content(self, further_ms: int = 0) -> Content:
         """Give all of it, with so much further sound."""
-        joined = self._read.content.plus(self._new.content)
+        joined = self._read.content
+        for part in self._new:
+            joined = joined.plus(part.content)
         return joined.plus(Content(known_tokens=self._known_tokens, media=sound(self.sound_ms + further_ms)))
 
 

@@ -50,6 +50,11 @@ class Transcripts:
         """The sound that the next transcript may be of."""
         return self.heard_ms - self._base_ms
 
+    @property
+    def uncommitted_ms(self) -> int:
+        """The sound that no item holds, nor will by what the client has sent."""
+        return self.heard_ms - max(self._base_ms, self._commits[-1] if self._commits else 0)
+
     def running(self) -> Iterable[Reply]:
         """Give those that are being written."""
         return self._written.values()

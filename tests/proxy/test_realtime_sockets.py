@@ -78,7 +78,8 @@ async def test_sound_goes_out_once_a_response_is_set_aside(waiting: Proxy) -> No
         await talk.say(append(25_000))
     assert await waiting.pending() > first + 700 * 32_000
     assert await states(waiting) == ["pending"]
-    await talk.answer(created(), done())
+    stopped = {"type": "input_audio_buffer.speech_stopped", "audio_end_ms": 75_100}
+    await talk.answer(stopped, {"type": "input_audio_buffer.committed", "item_id": "item_1"}, created(), done())
     await talk.settle()
     assert await states(waiting) == ["pending", "posted"]
     assert FIRST < await waiting.pending() < first + 300 * 32_000

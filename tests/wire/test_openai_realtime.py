@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmcap_addon.call import Call
+from llmcap_addon.call import Call, Content
 from llmcap_addon.errors import UnreadableRequest
 from llmcap_addon.usage import Usage
 from llmcap_addon.wire.dialect import Refusal, Request, Target
 from llmcap_addon.wire.openai_realtime import REALTIME_SOCKET, RealtimeTalk
 from llmcap_addon.wire.openai_realtime_replies import HEADROOM_MS
+from llmcap_addon.wire.openai_realtime_session import Conversation
+from llmcap_addon.wire.openai_realtime_transcripts import LEAD_MS
 from llmcap_addon.wire.openai_realtime_usage import realtime_usage
 from llmcap_addon.wire.seen import TOKENS_PER_ITEM
 from llmcap_addon.wire.socket import Asks, Denied, Free, Stands, Told
@@ -182,8 +184,10 @@ def test_an_idle_timeout_needs_no_sound() -> None:
 def test_each_response_is_renewed_and_the_next_reads_what_it_was_billed_for() -> None:
     """The usage of one bounds the next; what was said meanwhile comes on top."""
     one = Connection(created=session())
-    one.say(1_000)
+    one.say(3_000)
     [first] = one.stand()
+    one.server("input_audio_buffer.speech_stopped", audio_end_ms=3_000)
+    one.server("input_audio_buffer.committed", item_id="item_1")
     assert one.created().number == first.number
     one.say(500)
     assert one.stand() == []
@@ -192,7 +196,7 @@ def test_each_response_is_renewed_and_the_next_reads_what_it_was_billed_for() ->
     [second] = one.stand()
     assert second.number != first.number
     assert second.call.content.known_tokens == 340 + TOKENS_PER_ITEM
-    assert 500 + HEADROOM_MS <= heard_ms(second.call) <= 502 + HEADROOM_MS
+    assert 500 + LEAD_MS + HEADROOM_MS <= heard_ms(second.call) <= 502 + LEAD_MS + HEADROOM_MS
 
 
 def test_a_response_without_usage_counts_at_its_limit() -> None:
@@ -335,6 +339,71 @@ def test_a_request_reads_the_conversation_or_its_own_input() -> None:
     assert one.create(conversation="none", input=own).call.content.texts == ("Hi",)
     assert one.create(input=[*own, {"type": "item_reference", "id": "x"}]).call.content.texts[-1] == "Hi"
     assert len(one.create(input=[*own, {"type": "item_reference", "id": "x"}]).call.content.texts) == 3
+
+
+def written(text: str) -> dict[str, Any]:
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+
+
+def test_what_is_added_behind_a_request_is_left_for_the_next() -> None:
+    """The server says that it begins later than the client has said more; sound that no item holds is left too."""
+    one = Connection(created=session(None))
+    one.client("conversation.item.create", item=written("first"))
+    one.say(1_000)
+    one.client("input_audio_buffer.commit")
+    one.say(2_000)
+    assert one.create().call.content.texts == ("first",)
+    one.client("conversation.item.create", item=written("second"))
+    one.created()
+    one.done(inputs=50, outputs=5)
+    call = one.create().call
+    content = call.content
+    assert (content.texts, content.known_tokens) == (("second",), 55 + TOKENS_PER_ITEM)
+    assert 2_000 <= heard_ms(call) <= 2_002
+
+
+def test_what_the_server_may_not_have_had_is_left_for_the_next_turn() -> None:
+    """Where it begins by itself: what is written after it heard speech begin, and sound from where that ended on."""
+    one = Connection(created=session())
+    one.client("conversation.item.create", item=written("first"))
+    one.say(5_000)
+    one.stand()
+    one.server("input_audio_buffer.speech_started", audio_start_ms=500)
+    one.client("conversation.item.create", item=written("second"))
+    one.server("input_audio_buffer.speech_stopped", audio_end_ms=4_000)
+    one.server("input_audio_buffer.committed", item_id="item_1")
+    one.client("conversation.item.create", item=written("third"))
+    one.stand()
+    one.created()
+    one.done(inputs=50, outputs=5)
+    [stands] = one.stand()
+    assert stands.call.content.texts == ("second", "third")
+    assert 1_000 + LEAD_MS + HEADROOM_MS <= heard_ms(stands.call) <= 1_002 + LEAD_MS + HEADROOM_MS
+
+
+@given(st.lists(st.sampled_from(["item", "sound", "ask", "begin", "heard", "end"]), max_size=120))
+def test_a_conversation_never_forgets_what_no_response_has_read(steps: list[str]) -> None:
+    """However many are asked for and begin: what came behind a request is there until one that was asked for later."""
+    conversation = Conversation()
+    asked: list[tuple[int, int]] = []
+    said = ended = running = 0
+    for step in steps:
+        if step == "item":
+            said += 1
+            conversation.add(Content(texts=(str(said),), messages=1))
+        elif step == "sound":
+            conversation.add(Content(), 10)
+        elif step == "ask":
+            asked.append((conversation.mark(5), said))
+        elif step == "heard":
+            asked.append((conversation.mark(0, asked[-1][0] if asked else 0), asked[-1][1] if asked else 0))
+        elif step == "begin" and asked:
+            mark, running = asked.pop(0)
+            conversation.begin(mark)
+        elif step == "end" and running:
+            conversation.end(Usage(input_tokens=1), 0)
+            ended = max(ended, running)
+        assert {str(one) for one in range(ended + 1, said + 1)} <= set(conversation.content().texts)
 
 
 def test_pictures_sound_and_unknown_parts_are_bounded() -> None:
