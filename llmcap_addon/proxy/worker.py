@@ -1,17 +1,20 @@
 """Worker: one of several, as `llmcap proxy --workers N` starts it.
 
 It is the lean proxy as ever, with three differences: its port was opened by the supervisor, what a person would see
-goes to the supervisor (`link`), and when the supervisor is gone, however it went, it ends in order.
+goes to the supervisor (`link`), and when the supervisor is gone, however it went, it ends in order. Its log is a pipe
+to the supervisor, and no more than that: it neither waits until somebody reads it nor ends because nobody does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from llmcap_addon.errors import ConfigError, LLMCapError
@@ -23,13 +26,46 @@ from llmcap_addon.proxy.seat import MAX_ORDER_BYTES, STDIN, Seat
 COUNT_S = 0.1
 """How often the open connections are counted; in between, those that come are."""
 STDOUT, STDERR = 1, 2
+MAX_LINE_BYTES = 4_096
+"""Twice what the supervisor shows of a line; Linux's pipes take so many at once or none."""
+
+
+class Log(io.TextIOBase):
+    """Standard error: writes whole lines to a pipe, and drops those that it does not take.
+
+    mitmproxy's log ends the process when a line can't be written, and a full pipe would hold up the event loop; but a
+    supervisor may have been killed, or stopped by Ctrl-Z, while calls are to be settled.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._begun = ""
+        self._is_torn = False
+        """True when the pipe took only the start of the last line."""
+        os.set_blocking(descriptor, False)
+
+    def writable(self) -> bool:
+        """Say that it can be written."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write the lines that this completes; the rest comes with the next."""
+        *lines, begun = (self._begun + text).split("\n")
+        self._begun = begun[:MAX_LINE_BYTES]
+        for line in lines:
+            data = line[:MAX_LINE_BYTES].encode(errors="replace")[: MAX_LINE_BYTES - 1] + b"\n"
+            if self._is_torn:
+                data = b"\n" + data
+            with suppress(OSError):
+                self._is_torn = os.write(self._descriptor, data) < len(data)
+        return len(text)
 
 
 def serve_seat(seat: Seat, ca_dir: Path, config: str | None) -> int:
     """Serve until told to end, or until the supervisor is gone; gives the exit code. Errors go to the supervisor."""
     link = Link(os.dup(STDOUT))
     os.dup2(STDERR, STDOUT)  # whatever prints must not write between our lines
-    sys.stdout = sys.stderr
+    sys.stdout = sys.stderr = Log(STDERR)
     try:
         _serve(seat, ca_dir, config, link)
     except LLMCapError as error:

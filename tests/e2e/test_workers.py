@@ -8,15 +8,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.e2e.harness import LEAN, ROOT, Proxy, poll
+from llmcap_addon.proxy import port
+from llmcap_addon.proxy.seat import Seat
+from tests.e2e.harness import LEAN, ROOT, WAIT_SECONDS, Proxy, poll
 from tests.e2e.terminal import Watched
 from tests.fakes.script import Hold, Script
 from tests.fakes.sdks import KEY
@@ -57,6 +60,56 @@ class Workers(Proxy):
             rows = database.execute("SELECT DISTINCT owner FROM ledger WHERE state = 'pending'").fetchall()
         database.close()
         return {owner for (owner,) in rows}
+
+
+class Sole(Proxy):
+    """One worker whose supervisor is the test, which reads nothing of its log: the pipe is full from the beginning."""
+
+    def __init__(self, folder: Path, stand_in: StandIn, caps: str) -> None:
+        super().__init__(folder, stand_in, caps, flavor="lean", arguments=("--worker",))
+        self._log_end = 0
+
+    def _spawn(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        self._log_end, written = os.pipe()
+        os.set_blocking(written, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(written, b"unread\n" * 1_000)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(written, b"\n")
+        os.set_blocking(written, True)
+        [listening] = port.listen("127.0.0.1", 0)
+        with listening, port.shares_file(1) as shares:
+            self.port = port.address_of(listening)[1]
+            passed = (listening.fileno(), shares.fileno())
+            process = subprocess.Popen(
+                self._command(),
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=written,
+                pass_fds=passed,
+            )
+        os.close(written)
+        assert process.stdin is not None
+        process.stdin.write(Seat(1, "r1", self.store_url, [passed[0]], passed[1], "info").encode())
+        process.stdin.flush()
+        return process
+
+    def _take(self, printed: str) -> None:
+        super()._take(f"listening at 127.0.0.1:{self.port}\n" if printed.startswith('{"up"') else printed)
+
+    def leave(self, last: Callable[[], object]) -> int:
+        """Be gone, as a supervisor is that was killed, `last` while only the log has noticed; gives the exit code."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        os.close(self._log_end)
+        last()
+        process.stdin.close()
+        return process.wait(WAIT_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +226,32 @@ def test_a_signal_ends_all_and_sums_up(workers: Workers, stand_in: StandIn, tmp_
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+    proxy.assert_sound()
+
+
+def test_a_worker_outlives_its_supervisor_in_order(workers: Workers, stand_in: StandIn, tmp_path: Path) -> None:
+    """It serves while nobody reads its log, and when its supervisor is gone it settles its live calls and ends."""
+    proxy = Sole(tmp_path / "proxy", stand_in, f"{CAPS}\nunmetered: allow\n")
+    proxy.confdir, proxy.ca_path = workers.confdir, workers.ca_path
+    hold = Hold()
+
+    def log_line(path: str) -> None:
+        with proxy.client() as client:
+            client.post(f"https://{OPENAI_HOST}/v1/{path}", json={})  # a path that nothing meters is logged
+
+    with proxy, ThreadPoolExecutor(4) as pool:
+        log_line("one")
+        assert ask(proxy, "gpt-4o-mini") == 200
+        stand_in.default = Script(hold_stream=hold, hold_after_tokens=8)
+        for _ in range(4):
+            pool.submit(ask, proxy, "gpt-4o-mini", stream=True)
+        stand_in.wait_for(lambda: len(stand_in.billable()) >= 5, "the streams")
+        code = proxy.leave(lambda: log_line("two"))
+        rows = proxy.rows()
+        hold.release()
+    assert code == 0
+    assert [row.state for row in rows] == ["posted"] * 5
+    assert all("expired" not in row.marks for row in rows)
     proxy.assert_sound()
 
 
