@@ -18,12 +18,15 @@ console and the one summary; balances are read from the ledger. What they log co
   sums and the summary; the ledger has it.
 - SIGINT and SIGTERM end all in order: workers settle their calls, tell of them and go; then the summary of the whole.
   Workers are in a process group of their own, so that a terminal's Ctrl-C comes to the supervisor alone.
-- A supervisor that dies takes its workers along, in order: each sees the end of its standard input.
+- A supervisor that dies takes its workers along, in order: each sees the end of its standard input. Until then, and
+  while it is only stopped, what they log is dropped; no call waits for that, or ends by it.
 
 What each worker has to itself, and what that means: who waits is first in, first out in each worker, and looks four
-times a second for what others have released; what a host or a model has shown (that it answers in one piece, how long
-a conversation behind a response's id is, that a plan is used up) each worker learns anew. A reservation may then be
-larger than it need be, or a first call be an "overrun" once a worker; never is a cap's balance passed by an admission.
+times a second for what others have released; after a cut, only the worker that cut refuses its cap's next calls, while
+another still admits one that fits into what is left (the margin of the stream that was cut); what a host or a model has
+shown (that it answers in one piece, how long a conversation behind a response's id is, that a plan is used up) each
+worker learns anew. A reservation may then be larger than it need be, or a first call be an "overrun" once a worker;
+never is a cap's balance passed by an admission.
 """
 
 from __future__ import annotations
