@@ -19,6 +19,8 @@ MAX_NAME_CHARS = 200
 """Of ids and models in a note; no provider's are nearly as long."""
 MAX_ODD_NAME_CHARS = 30
 """Of a name that is not ASCII: JSON takes up to 12 bytes for a character."""
+MAX_INSTEAD_BYTES = 500
+"""Of the models that may have answered instead, in JSON: some ten."""
 MAX_WHY_CHARS = 800
 """Of the reason why a file can't be bounded: some sentences."""
 _MANY_TOKENS = 1_000_000_000
@@ -102,6 +104,8 @@ class Note:
     traits: Traits
     requests: int = 0
     """How many requests its bill must tell of, that none is left out; 0 where nobody says."""
+    instead: tuple[str, ...] = ()
+    """As `Call.instead`."""
 
     @classmethod
     def of(cls, entry: Entry, call: Call) -> Note:
@@ -113,6 +117,8 @@ class Note:
         return cls(
             entry.id, entry.started_at_ms, host, provider, model, client, dialect, entry.streamed, entry.billing,
             tuple(sorted(entry.marks)), terms, traits_of(call.parts or (call,)), len(call.parts),
+            # Instead of more names than a note holds, any of the provider's.
+            call.instead if len(json.dumps(call.instead)) <= MAX_INSTEAD_BYTES else ("",),
         )  # fmt: skip
 
     def text(self) -> str:
@@ -130,6 +136,7 @@ class Note:
             content=self.traits.content(),
             tells_images=self.traits.tells_images,
             alternatives=self.traits.alternatives(),
+            instead=self.instead,
             terms=self.terms,
             client=self.client,
             billing=self.billing,
@@ -260,7 +267,8 @@ def read_note(text: str) -> Note | None:
     try:
         read = json.loads(text)
         terms, traits = Terms(**_of(Terms, read["terms"])), _traits(read["traits"])
-        return Note(**{**_of(Note, read), "terms": terms, "traits": traits, "marks": tuple(read["marks"])})
+        lists = {name: tuple(read.get(name, ())) for name in ("marks", "instead")}
+        return Note(**{**_of(Note, read), "terms": terms, "traits": traits, **lists})
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 

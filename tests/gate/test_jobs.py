@@ -370,14 +370,19 @@ async def test_a_file_that_cant_be_bounded_is_refused_with_its_reason(make_house
 _NAMES = st.text(max_size=300)
 
 
-@given(names=st.lists(_NAMES, min_size=6, max_size=6), kinds=st.lists(st.sampled_from(["image", "audio", "video"])))
-def test_a_note_is_read_as_it_was_written(names: list[str], kinds: list[str]) -> None:
+@given(
+    names=st.lists(_NAMES, min_size=6, max_size=6),
+    kinds=st.lists(st.sampled_from(["image", "audio", "video"])),
+    instead=st.lists(_NAMES),
+)
+def test_a_note_is_read_as_it_was_written(names: list[str], kinds: list[str], instead: list[str]) -> None:
     """Whatever names come from requests, it fits into the ledger, and a later version may add to it."""
     host, provider, model, client, dialect, tier = names
     call = replace(
         GPT_4O,
         content=Content(media=tuple(Media(kind, 1) for kind in kinds)),  # type: ignore[arg-type]
         terms=Terms(tier),
+        instead=tuple(instead),
     )
     entry = Entry("id", 1, host, provider, model, client, dialect, streamed=True, marks=frozenset({"assumed"}))
     note = Note.of(entry, call)
@@ -385,6 +390,8 @@ def test_a_note_is_read_as_it_was_written(names: list[str], kinds: list[str]) ->
     assert read_note(json.dumps({**json.loads(note.text()), "later": 1})) == note
     assert len(note.text().encode()) < MAX_NOTE_BYTES
     assert {part.kind for part in note.call().content.media} == set(kinds)
+    assert note.call().instead in (call.instead, ("",))
+    assert replace(note, instead=()) == Note.of(entry, replace(call, instead=()))
 
 
 @given(st.text() | st.from_type(dict).map(str) | st.sampled_from(["null", "{}", "[]", '{"traits": 1}', "1"]))
