@@ -32,6 +32,7 @@ _GUESSABLE = (
     ("cache_read_audio_tokens", "cached_audio"),
     ("output_audio_tokens", "audio_output"),
 )
+_GUESSABLE_COUNTS = attrgetter(*(count for count, _ in _GUESSABLE))
 
 
 def cost(card: RateCard, usage: Usage) -> Nanousd:
@@ -74,9 +75,9 @@ def has_pieces(usage: Usage) -> bool:
 
 def rests_on_a_guess(card: RateCard, usage: Usage) -> bool:
     """True when a usage counts something whose price no list names."""
-    if not card.guessed:
+    if not card.guessed or not any(counts := _GUESSABLE_COUNTS(usage)):
         return False
-    return any(rate in card.guessed and getattr(usage, count) for count, rate in _GUESSABLE)
+    return any(count and rate in card.guessed for count, (_, rate) in zip(counts, _GUESSABLE, strict=True))
 
 
 def _input(rates: Rates, usage: Usage) -> int:

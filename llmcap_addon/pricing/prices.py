@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from functools import partial, reduce
 from pathlib import Path
@@ -44,7 +44,7 @@ __all__ = ["MAX_REMEMBERED", "NO_OVERRIDES", "Overrides", "Prices", "UnknownPric
 type UnknownPrice = Literal["highest", "refuse"]
 
 _DAY_MS = 86_400_000
-_EPOCH = date(1970, 1, 1)
+_EPOCH = date(1970, 1, 1).toordinal()
 _LONG_WRITE_CLAUDE, _LONG_WRITE = Decimal(2), Decimal("2.5")
 """An hour in Anthropic's cache costs twice the input, twelve in OpenAI's two and a half times."""
 
@@ -359,7 +359,7 @@ class Prices:
         return bool(audio_prices(self._table, found.entry))
 
     def _day(self, at_ms: int) -> date:
-        return _EPOCH + timedelta(days=at_ms // _DAY_MS)
+        return date.fromordinal(_EPOCH + at_ms // _DAY_MS)
 
 
 def _card_of(found: Found, day: date) -> Card:
