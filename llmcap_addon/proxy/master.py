@@ -172,7 +172,7 @@ class _Ready:
     def running(self) -> None:
         """Called by mitmproxy when it serves."""
         if self._hooks.service is not None:
-            # What a start leaves behind stays: going through it again and again for garbage held up all streams for 50 ms.
+            # What a start leaves behind stays: to search it for garbage again and again held up all streams for 50 ms.
             gc.freeze()
             self._proxy.announce(self._hooks.service)
 
