@@ -148,7 +148,9 @@ class Checkpoints:
         """Move the rest, which keeps all processes' writers out; most is moved already."""
         until_s = time.monotonic() + _PATIENCE_S
         while self._log_bytes() > EMPTY_BYTES:
+            connection.execute(f"PRAGMA busy_timeout = {LOCK_MS}")
             _, pages, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            connection.execute("PRAGMA busy_timeout = 0")
             if pages >= 0 or time.monotonic() > until_s:
                 return
             time.sleep(_PAUSE_S)  # another process makes one; SQLite waits for locks, but not for that
@@ -156,11 +158,18 @@ class Checkpoints:
     def _begin_anew(self, connection: sqlite3.Connection, holder: sqlite3.Connection) -> None:
         """Make the first commit into the log, if all of it is moved; else one more, of a page.
 
-        Meanwhile the others find the ledger locked, and wait for that in their threads.
+        Meanwhile the others find the ledger locked, and wait for that in their threads. If it is locked by one of them,
+        that one's commit does the same.
         """
-        connection.execute("BEGIN IMMEDIATE")
-        if holder.in_transaction:
-            holder.execute("COMMIT")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return
+        finally:
+            if holder.in_transaction:
+                holder.execute("COMMIT")
         # Nobody reads this number, which is in the first page; without a change nothing would be written.
         [number] = connection.execute("PRAGMA user_version").fetchone()
         connection.execute(f"PRAGMA user_version = {number ^ 1}")
@@ -174,7 +183,7 @@ class Checkpoints:
 
     def _connect(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         connection, holder = self._opened = connect(self._path), connect(self._path, to_read=True)
-        connection.execute(f"PRAGMA busy_timeout = {LOCK_MS}")
+        connection.execute("PRAGMA busy_timeout = 0")
         self.leave_log_to_us(connection)
         return connection, holder
 
