@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.fakes.server import StandIn
+
+
+settings.register_profile("patient", deadline=None)
+if not os.environ.get("CI"):  # there Hypothesis takes a profile of its own, as patient, with the same examples each time
+    settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
