@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 settings.register_profile("patient", deadline=None)
-if not os.environ.get("CI"):  # there Hypothesis takes a profile of its own, as patient, with the same examples each time
+if not os.environ.get("CI"):
+    # (in CI Hypothesis takes a profile of its own: as patient, and with the same examples each time)
     settings.load_profile("patient")
 
 
