@@ -137,7 +137,7 @@ class Watching:
         watched = self._flows.get(flow)
         if watched is None or flow.response is None:
             return False
-        told = {name.lower(): value for name, value in flow.response.headers.items()}
+        told = translate.lowered(flow.response.headers)
         watched.begin(ResponseHead(flow.response.status_code, told.get("content-type", ""), told))
         flow.response.stream = watched
         return True

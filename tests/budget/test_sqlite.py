@@ -406,9 +406,8 @@ async def test_what_is_given_up_while_it_is_locked_is_released_later(
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-async def test_moved_while_in_use(ledger: Path, replaced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_moved_while_in_use(ledger: Path, replaced: bool) -> None:
     """A ledger that is deleted or replaced under us takes no more money: the next start would not know of it."""
-    monkeypatch.setattr("llmcap_addon.budget.stores.sqlite_lane.LOOK_S", 0.0)
     store = open_ledger(ledger)
     await fill(store)
     move_away(ledger)

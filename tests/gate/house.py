@@ -14,7 +14,7 @@ from llmcap_addon.activity import CallLine
 from llmcap_addon.budget.budget import Budget
 from llmcap_addon.budget.caps import Cap
 from llmcap_addon.budget.ledger import Row, Store
-from llmcap_addon.budget.stores import open_store, sqlite_lane
+from llmcap_addon.budget.stores import open_store
 from llmcap_addon.call import Call, Content
 from llmcap_addon.gate.admission import Policy
 from llmcap_addon.gate.gate import Gate
@@ -86,12 +86,6 @@ class House:
 
 
 type MakeHouse = Callable[..., House]
-
-
-@pytest.fixture(autouse=True)
-def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a ledger that was moved noticed at once; a conftest.py imports this."""
-    monkeypatch.setattr(sqlite_lane, "LOOK_S", 0.0)
 
 
 @pytest.fixture

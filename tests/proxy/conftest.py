@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.gate.house import look_at_once, make_house
+from tests.gate.house import make_house
 from tests.proxy.addon import proxy, waiting
 
-__all__ = ["look_at_once", "make_house", "proxy", "waiting"]
+__all__ = ["make_house", "proxy", "waiting"]
 
 
 @pytest.fixture(autouse=True)

@@ -37,9 +37,6 @@ HURRY_S = 0.000_5
 BURST_S, WINDOW_S = 0.004, 0.010
 """How much of its time an event loop spends on transactions, and of how much: thousands that are written one after the
 other, after an outage, must not hold up streams. The others go through the thread."""
-LOOK_S = 0.1
-"""How often to look whether the file is still in its place; what is written into a deleted one until then is lost with
-the rest of it."""
 _PAUSES_S = (0.000_25, 0.001)
 """Between two tries for the write lock, at first and at last. SQLite's own waiting sleeps up to 0.1 s at a time, in
 which the lock goes from one busy process to another and back: one of three was left out for 2 s."""
@@ -59,7 +56,6 @@ class Lane:
         self._checkpoints = checkpoints
         self._file = str(path)
         self._place = _place(self._file)
-        self._looks_at_s = 0.0
         self._is_own_disk = checkpoints is not None and is_own(path.parent)
         self._calm = 0
         """How many transactions in a row were quick, up to `CALM`."""
@@ -162,10 +158,8 @@ class Lane:
     ) -> T:
         """Do the rest of a transaction that has begun."""
         # SQLite would go on writing to a deleted file, and the next start would know nothing of it.
-        if self._checkpoints is not None and began_s >= self._looks_at_s:
-            if _place(self._file) != self._place:
-                raise StoreError(f"ledger {self._path}: it was moved or replaced while in use; start LLMCap again")
-            self._looks_at_s = began_s + LOOK_S
+        if self._checkpoints is not None and _place(self._file) != self._place:
+            raise StoreError(f"ledger {self._path}: it was moved or replaced while in use; start LLMCap again")
         check_schema(connection, self._path)
         result = work(tables)
         connection.execute("COMMIT")
