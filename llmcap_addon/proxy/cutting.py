@@ -44,6 +44,8 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
 from mitmproxy.utils import human
 
+from llmcap_addon.proxy.telling import Tell, UntilTold
+
 CUT_MESSAGE = "cut by LLMCap"
 
 
@@ -109,23 +111,26 @@ def child_of(flow: http.HTTPFlow) -> layer.Layer | None:
     return stream.child_layer if stream is not None else None
 
 
-def make_cuttable(top: layer.Layer | None) -> None:
-    """Swap our HTTP layer in for mitmproxy's, anywhere in a new stack of layers."""
+def make_cuttable(top: layer.Layer | None, tell: Tell | None = None) -> None:
+    """Swap our HTTP layer in for mitmproxy's, anywhere in a new stack of layers; addons learn of its events so."""
     current = top
     while current is not None:
         if type(current) is HttpLayer:
             current.__class__ = CuttableHttpLayer
+            vars(current)["tell"] = tell
         current = getattr(current, "child_layer", None)
 
 
 def http_layer(context: Context) -> layer.Layer:
-    """Make the layer that reads a connection to a server as HTTP, with streams that can be cut."""
-    return CuttableHttpLayer(context, HTTPMode.transparent)
+    """Make the layer that reads a connection to a server as HTTP."""
+    return HttpLayer(context, HTTPMode.transparent)
 
 
 class CuttableHttpStream(HttpStream):
     """mitmproxy's stream, which can be ended by us while it runs, and can go on without its client."""
 
+    tell: Tell | None = None
+    """How addons learn of this stream's events; None leaves that to mitmproxy."""
     _client_left = False
 
     @property
@@ -147,25 +152,34 @@ class CuttableHttpStream(HttpStream):
         if isinstance(event, ResponseData) and not self._client_left:
             yield from super()._handle_event(event)  # never waits, so that nobody leaves meanwhile
         elif not isinstance(event, Nudge):
-            yield from self._to_those_present(super()._handle_event(event))
+            yield from self._heard(super()._handle_event(event))
         if self.server_state == self.state_stream_response_body:
-            yield from self._to_those_present(self._obey())
+            yield from self._heard(self._obey())
 
     def _reads_on(self) -> bool:
         cuttable = _cuttables.get(self._flow) if hasattr(self, "_flow") else None
         waits = self.server_state in (self.state_wait_for_response_headers, self.state_stream_response_body)
         return cuttable is not None and cuttable.reads_on and waits and self.client_state == self.state_done
 
-    def _to_those_present(self, commands: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
-        """Leave out what is for a client that has left."""
+    def _heard(self, produced: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
+        """Tell addons at once where that can be done; leave out what is for a client that has left."""
         reply = None
         while True:
             try:
-                command = commands.send(reply)
+                command: commands.Command = produced.send(reply)
             except StopIteration:
                 return
-            absent = self._client_left and isinstance(command, SendHttp) and command.connection is self.context.client
-            reply = None if absent else (yield command)
+            reply = None
+            if isinstance(command, commands.StartHook):
+                # What a layer inside ours waits for, it hears of itself: then it is no longer just True.
+                if self.tell is not None and command.blocking is True:
+                    rest = self.tell(command, self._flow)
+                    if rest is None:
+                        continue
+                    command = UntilTold(rest)
+            elif self._client_left and isinstance(command, SendHttp) and command.connection is self.context.client:
+                continue
+            reply = yield command
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         """Hold a body to `body_size_limit`; to `stream_large_bodies` only when it need not be kept whole."""
@@ -214,9 +228,12 @@ class CuttableHttpStream(HttpStream):
 class CuttableHttpLayer(HttpLayer):
     """mitmproxy's HTTP layer, whose streams are ours and which hands nudges to them."""
 
+    tell: Tell | None = None
+
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream of one request."""
         stream = CuttableHttpStream(self.context.fork(), stream_id)
+        stream.tell = self.tell
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 

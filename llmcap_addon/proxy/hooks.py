@@ -26,6 +26,7 @@ from llmcap_addon.proxy.display import Display
 from llmcap_addon.proxy.exchange import Exchange, read_on
 from llmcap_addon.proxy.service import Service, Settings, Summary
 from llmcap_addon.proxy.socket_hooks import SocketHooks
+from llmcap_addon.proxy.telling import Teller
 from llmcap_addon.proxy.watching import Watching
 from llmcap_addon.view.lines import flow_comment, refused_comment
 from llmcap_addon.wire import routes
@@ -70,11 +71,13 @@ class Hooks:
         self._tried = asyncio.Event()
         """Set once it has started, or could not."""
         self._display: Display | None = None
+        self._teller: Teller | None = None
 
     # ── life ──
 
     def load(self, loader: Loader) -> None:
         """Declare our options; they stand in `mitmdump --options` and in mitmproxy's own config.yaml."""
+        self._teller = Teller(ctx.master.addons)
         if self._settings is None:
             translate.add_options(loader)
         scripts = ctx.master.addons.get("scriptloader")
@@ -147,7 +150,7 @@ class Hooks:
             ctx.master.addons.get("nextlayer").next_layer(nextlayer)
         if isinstance(nextlayer.layer, TCPLayer) and nextlayer.layer.flow is not None:
             await self._read_anyway(nextlayer, nextlayer.layer)
-        cutting.make_cuttable(nextlayer.layer)
+        cutting.make_cuttable(nextlayer.layer, self._teller.tell if self._teller is not None else None)
 
     async def _read_anyway(self, nextlayer: layer.NextLayer, raw: TCPLayer) -> None:
         """Take back a hasty choice: mitmproxy calls a connection raw TCP by its first piece, be it a single byte.
@@ -193,6 +196,10 @@ class Hooks:
             if self._is_llm_host(name):
                 return name.lower().rstrip(".")
         return None
+
+    async def llmcap_until_told(self, rest: asyncio.Task[None]) -> None:
+        """Wait for an addon, ours or another, that was told of a stream's event and was not done at once."""
+        await rest
 
     # ── a call ──
 

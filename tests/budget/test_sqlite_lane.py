@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,15 @@ from llmcap_addon.budget.caps import Cap
 from llmcap_addon.budget.ledger import Reserved, Short
 from llmcap_addon.budget.stores.disks import is_own, kind_of
 from llmcap_addon.budget.stores.sqlite import SqliteStore
-from llmcap_addon.budget.stores.sqlite_lane import CALM
+from llmcap_addon.budget.stores.sqlite_turns import FIRST_PAUSE_S, Turns
 from llmcap_addon.errors import StoreError
 from tests.budget.samples import NOON_MS, Clock, charges, entry, settlement
 
 DAILY = Cap("daily", 10_000, "day")
 LANE = "llmcap_addon.budget.stores.sqlite_lane"
+TURNS = "llmcap_addon.budget.stores.sqlite_turns"
+FILLED = 16
+"""Calls of 7 n$ that a store of these tests has seen before."""
 
 
 @pytest.fixture(autouse=True)
@@ -29,22 +33,18 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine that runs these tests is, it counts as quick, and the disk as its own."""
     monkeypatch.setattr(f"{LANE}.QUICK_S", 60.0)
     monkeypatch.setattr(f"{LANE}.HURRY_S", 60.0)
-    monkeypatch.setattr(f"{LANE}.BURST_S", 60.0)
+    monkeypatch.setattr(f"{TURNS}.BURST_S", 60.0)
     monkeypatch.setattr(f"{LANE}.is_own", lambda _: True)
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """A store whose last transactions were quick."""
+    """A store that is in use."""
     one = SqliteStore(tmp_path / "ledger.sqlite", "one", Clock(), own_folder=False)
-    await calm(one)
+    for _ in range(FILLED):
+        await fill(one)
     yield one
     await one.close()
-
-
-async def calm(store: SqliteStore) -> None:
-    for _ in range(CALM):
-        await fill(store)
 
 
 async def fill(store: SqliteStore) -> None:
@@ -69,8 +69,8 @@ async def standing(store: SqliteStore) -> tuple[int, int]:
 
 
 async def test_every_operation_of_a_call_is_done_at_once(store: SqliteStore) -> None:
-    """On a calm ledger the loop is given back to nobody, and the answers and the rows are the same."""
-    posted = 7 * CALM
+    """Where nothing makes it wait, the loop is given back to nobody, and the answers and the rows are the same."""
+    posted = 7 * FILLED
     first, second, third = entry(), entry(), entry()
     held = charges([DAILY], first)
     assert isinstance(at_once(store.reserve(first, held, 10)), Reserved)
@@ -90,11 +90,9 @@ async def test_every_operation_of_a_call_is_done_at_once(store: SqliteStore) -> 
         at_once(store.reserve(first, held, 10))
 
 
-async def test_a_new_store_first_shows_that_it_is_quick(tmp_path: Path) -> None:
-    """The first transactions go through the thread."""
+async def test_a_store_that_is_closed_does_nothing(tmp_path: Path) -> None:
+    """Its transactions are not done at once, nor any other way."""
     store = SqliteStore(tmp_path / "ledger.sqlite", "one", Clock(), own_folder=False)
-    assert store._writer.at_once(lambda _: True) is None
-    await calm(store)
     assert store._writer.at_once(lambda _: True) == (True,)
     await store.close()
     assert store._writer.at_once(lambda _: True) is None
@@ -103,14 +101,24 @@ async def test_a_new_store_first_shows_that_it_is_quick(tmp_path: Path) -> None:
 async def test_a_slow_transaction_sends_the_next_ones_through_the_thread(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever it was that took long; until so many in a row were quick."""
+    """For a while, however quick they are there; then the loop tries again."""
     monkeypatch.setattr(f"{LANE}.QUICK_S", 0.0)
+    began_s = time.monotonic()
     assert store._writer.at_once(lambda _: True) == (True,)
-    assert store._writer.at_once(lambda _: True) is None
+    assert store._writer.at_once(lambda _: True) is None or time.monotonic() - began_s > FIRST_PAUSE_S
     await fill(store)
     monkeypatch.setattr(f"{LANE}.QUICK_S", 60.0)
-    for _ in range(CALM):
-        assert store._writer.at_once(lambda _: True) is None
+    while store._writer.at_once(lambda _: True) is None:
+        store._writer.submit(lambda _: True).result()
+    assert time.monotonic() - began_s >= FIRST_PAUSE_S
+
+
+async def test_slow_transactions_in_the_thread_take_nothing_from_the_loop(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There each statement waits until a busy loop gives the interpreter up: that says nothing about the disk."""
+    monkeypatch.setattr(f"{LANE}.QUICK_S", 0.0)
+    for _ in range(FILLED):
         store._writer.submit(lambda _: True).result()
     assert store._writer.at_once(lambda _: True) == (True,)
 
@@ -119,11 +127,10 @@ async def test_thousands_one_after_the_other_leave_the_loop_time(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a part of its time is spent on them; a while later there is time again."""
-    monkeypatch.setattr(f"{LANE}.BURST_S", 0.0)
-    monkeypatch.setattr(f"{LANE}.WINDOW_S", 60.0)
+    monkeypatch.setattr(f"{TURNS}.BURST_S", 0.0)
     assert store._writer.at_once(lambda _: True) is None
     await fill(store)
-    monkeypatch.setattr(f"{LANE}.WINDOW_S", -1.0)
+    monkeypatch.setattr(f"{TURNS}.BURST_S", 60.0)
     for _ in range(3):
         assert store._writer.at_once(lambda _: True) == (True,)
 
@@ -147,7 +154,7 @@ async def test_a_balance_to_be_made_is_made_in_the_thread(store: SqliteStore) ->
     assert all(row.entry.id != call.id for row in await store.rows())
     outcome = await store.reserve(call, new, 10)
     assert isinstance(outcome, Reserved)
-    assert outcome.balances[0].posted == 7 * CALM
+    assert outcome.balances[0].posted == 7 * FILLED
     assert at_once(store.settle(call.id, settlement(1)))
 
 
@@ -194,7 +201,9 @@ async def test_a_log_that_is_being_emptied_is_waited_for_in_the_thread(store: Sq
     assert store._writer.at_once(lambda _: True) == (True,)
 
 
-async def test_a_failure_is_the_same_at_once(store: SqliteStore, tmp_path: Path) -> None:
+async def test_a_failure_is_the_same_at_once(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is put in words, leaves nothing behind, and the next ones go through the thread."""
     before = await standing(store)
 
@@ -205,14 +214,16 @@ async def test_a_failure_is_the_same_at_once(store: SqliteStore, tmp_path: Path)
         tables.reserve(entry("lost"), charges([DAILY], entry()), 10)
         tables.balances.move("[1]", posted=-(2**40))
 
+    monkeypatch.setattr(f"{TURNS}.FIRST_PAUSE_S", 60.0)
     for work, told in ((fail, "disk I/O error"), (overflow, "CHECK constraint failed")):
-        await calm(store)
+        await fill(store)
+        store._writer._turns = Turns()
         before = await standing(store)
         with pytest.raises(StoreError, match=told):
             store._writer.at_once(work)
-        assert store._writer.at_once(lambda _: True) is None
+        assert not store._writer._turns.may_begin(time.monotonic())
         assert await standing(store) == before
-    await calm(store)
+    store._writer._turns = Turns()
     (tmp_path / "ledger.sqlite").rename(tmp_path / "moved")
     with pytest.raises(StoreError, match="moved or replaced while in use"):
         await fill(store)
@@ -223,7 +234,7 @@ async def test_only_on_a_disk_of_this_machine(tmp_path: Path, monkeypatch: pytes
     """A network may keep anyone waiting for as long as it likes."""
     monkeypatch.setattr(f"{LANE}.is_own", lambda _: False)
     store = SqliteStore(tmp_path / "ledger.sqlite", "one", Clock(), own_folder=False)
-    await calm(store)
+    await fill(store)
     assert store._writer.at_once(lambda _: True) is None
     await store.close()
 

@@ -3,8 +3,8 @@
 A transaction takes less time than handing it to a thread and back, and nothing in it waits for a disk: pages go into
 the system's memory; checkpoints have a thread of their own, and so has the one commit after each that syncs the log's
 header. So an event loop may do one itself, where nothing makes it wait: no lock that another has, no queue, no network,
-no log that has to be emptied, and no disk that was slow a moment ago; and then only for a part of its time. Everything
-else goes through the thread.
+no log that has to be emptied, and none that was slow a moment ago; and then only for a part of its time (`Turns`).
+Everything else goes through the thread.
 """
 
 from __future__ import annotations
@@ -23,20 +23,12 @@ from llmcap_addon.budget.stores.sqlite_checkpoints import Checkpoints
 from llmcap_addon.budget.stores.sqlite_live import NotNow
 from llmcap_addon.budget.stores.sqlite_open import BUSY_S, check_schema, connect, explain
 from llmcap_addon.budget.stores.sqlite_tables import Tables
+from llmcap_addon.budget.stores.sqlite_turns import HURRY_S, QUICK_S, Turns
 from llmcap_addon.errors import StoreError
 
 _CACHE_KIB = 16_384
 """Pages of the file that a lane keeps in memory, against SQLite's 2,000 KiB: the inner pages of a million rows' indexes
 and the balances in use."""
-CALM = 16
-"""So many transactions in a row have to be quick before an event loop does one itself."""
-QUICK_S = 0.002
-"""A transaction that takes longer is not quick: 20 times what it usually takes, less than an event loop notices."""
-HURRY_S = 0.000_5
-"""In an event loop, a transaction whose lock alone takes longer is given up: another thread keeps the interpreter."""
-BURST_S, WINDOW_S = 0.004, 0.010
-"""How much of its time an event loop spends on transactions, and of how much: thousands that are written one after the
-other, after an outage, must not hold up streams. The others go through the thread."""
 _PAUSES_S = (0.000_25, 0.001)
 """Between two tries for the write lock, at first and at last. SQLite's own waiting sleeps up to 0.1 s at a time, in
 which the lock goes from one busy process to another and back: one of three was left out for 2 s."""
@@ -57,10 +49,7 @@ class Lane:
         self._file = str(path)
         self._place = _place(self._file)
         self._is_own_disk = checkpoints is not None and is_own(path.parent)
-        self._calm = 0
-        """How many transactions in a row were quick, up to `CALM`."""
-        self._window_s = self._spent_s = 0.0
-        """When the time began in which so much was spent in event loops."""
+        self._turns = Turns()
         self._queued = 0
         """Transactions in the thread's queue, the one under way included."""
         self._counter = threading.Lock()
@@ -92,14 +81,15 @@ class Lane:
     def at_once[T](self, work: Callable[[Tables], T]) -> tuple[T] | None:
         """Do one transaction in the caller's thread, an event loop's; None when it has to be queued. Raises as its
         future would."""
-        if self._calm < CALM or self._queued or not self._is_own_disk or self.is_shut:
+        began_s = time.monotonic()
+        if self._queued or not self._is_own_disk or self.is_shut or not self._turns.may_begin(began_s):
             return None
         if not self._turn.acquire(blocking=False):
             return None
         try:
             if self._opened is None or self._checkpoints is None or not self._checkpoints.is_way_free:
                 return None
-            return self._hurry(self._opened[0], self._opened[1], work)
+            return self._hurry(self._opened[0], self._opened[1], work, began_s)
         finally:
             self._turn.release()
 
@@ -121,41 +111,39 @@ class Lane:
                     self._checkpoints.make_way(until_s)
                 connection, tables = self._opened or self._connect(until_s)
                 self._begin_by(connection, until_s)
-                return self._commit(connection, tables, work, time.monotonic())
+                return self._commit(connection, tables, work)
             except BaseException as error:
                 if (told := self._fail(error)) is error:
                     raise
                 raise told from error
 
-    def _hurry[T](self, connection: sqlite3.Connection, tables: Tables, work: Callable[[Tables], T]) -> tuple[T] | None:
-        began_s = time.monotonic()
-        if began_s - self._window_s > WINDOW_S:
-            self._window_s, self._spent_s = began_s, 0.0
-        elif self._spent_s >= BURST_S:
-            return None
+    def _hurry[T](
+        self, connection: sqlite3.Connection, tables: Tables, work: Callable[[Tables], T], began_s: float
+    ) -> tuple[T] | None:
+        is_quick = True
         tables.balances.live.is_hurried = True
         try:
             connection.execute("BEGIN IMMEDIATE")
             if time.monotonic() - began_s <= HURRY_S:
-                return (self._commit(connection, tables, work, began_s),)
-            self._calm = 0
+                return (self._commit(connection, tables, work),)
+            is_quick = False
             self._roll_back()
         except NotNow:
             self._roll_back()
         except BaseException as error:
             if not connection.in_transaction and _is_busy(error):
                 return None
+            is_quick = False
             if (told := self._fail(error)) is error:
                 raise
             raise told from error
         finally:
             tables.balances.live.is_hurried = False
-            self._spent_s += time.monotonic() - began_s
+            now_s = time.monotonic()
+            self._turns.ended(began_s, now_s, is_quick=is_quick and now_s - began_s < QUICK_S)
         return None
 
-    def _commit[T](
-        self, connection: sqlite3.Connection, tables: Tables, work: Callable[[Tables], T], began_s: float
-    ) -> T:
+    def _commit[T](self, connection: sqlite3.Connection, tables: Tables, work: Callable[[Tables], T]) -> T:
         """Do the rest of a transaction that has begun."""
         # SQLite would go on writing to a deleted file, and the next start would know nothing of it.
         if self._checkpoints is not None and _place(self._file) != self._place:
@@ -163,7 +151,6 @@ class Lane:
         check_schema(connection, self._path)
         result = work(tables)
         connection.execute("COMMIT")
-        self._calm = min(self._calm + 1, CALM) if time.monotonic() - began_s < QUICK_S else 0
         self._failure = ""
         if self._checkpoints is not None:
             self._checkpoints.committed()
@@ -171,7 +158,6 @@ class Lane:
 
     def _fail(self, error: BaseException) -> BaseException:
         """Undo a transaction, and put its failure in words."""
-        self._calm = 0
         self._roll_back()
         told = error
         if isinstance(error, (sqlite3.Error, OSError, OverflowError, UnicodeError)):
