@@ -180,8 +180,10 @@ class Admission:
     async def _try(self, ask: _Ask, tokens: int) -> Granted | Short:
         shortened = not ask.sliced and tokens < ask.wanted_tokens
         marks = ask.entry.marks | {"shortened"} if shortened else ask.entry.marks
-        # A call that waited counts in the period in which it is admitted.
-        entry = replace(ask.entry, started_at_ms=self._runtime.now_ms(), marks=marks)
+        entry, now_ms = ask.entry, self._runtime.now_ms()
+        if entry.started_at_ms != now_ms or shortened:
+            # A call that waited counts in the period in which it is admitted.
+            entry = replace(entry, started_at_ms=now_ms, marks=marks)
         amount = max(1, ask.quote.amount(tokens))
         outcome = await self._budget.reserve(entry, ask.call.labels(), amount)
         if isinstance(outcome, Reserved):

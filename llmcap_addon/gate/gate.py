@@ -212,6 +212,8 @@ class Gate:
     async def _is_tripped(self, call: Call, entry: Entry, quote: Quote) -> Refusal | None:
         """After a cut its scope takes no further call until the period or the limit changes: clients re-send at once,
         and what is left is the margin of the stream that was cut."""
+        if not self._tripped:
+            return None
         for charge in self.budget.charges(call.labels(), entry.started_at_ms):
             if self._tripped.get((charge.key, charge.scope, charge.period)) == charge.limit:
                 balance = (await self.budget.standing([charge]))[0]

@@ -35,6 +35,8 @@ PROVIDER_ALIASES = {
     "copilot": "github-copilot",
 }
 
+_DAYS_KNOWN = 8
+"""Days whose prices are remembered for each model: calls are of today, or of the day they began."""
 _COMPACT_DATE = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 """OpenRouter and others write -20251211 where the provider's own name has -2025-12-11."""
 
@@ -92,7 +94,12 @@ class Entry:
 
     def card(self, day: date) -> Card:
         """Give the prices that apply on a day."""
-        return self._cards[self._index(day)]
+        card = self._by_day.get(day)
+        if card is None:
+            if len(self._by_day) >= _DAYS_KNOWN:
+                self._by_day.clear()
+            card = self._by_day[day] = self._cards[self._index(day)]
+        return card
 
     def size(self, day: date) -> Decimal:
         """Give the standard price of input plus output on a day: what "dearest" is measured by."""
@@ -112,6 +119,11 @@ class Entry:
     def _index(self, day: date) -> int:
         text = day.isoformat()
         return max((i for i, card in enumerate(self.raw["prices"]) if card["from"] <= text), default=0)
+
+    @cached_property
+    def _by_day(self) -> dict[date, Card]:
+        """The prices of the days lately asked for; each call asks several times for today's."""
+        return {}
 
     @cached_property
     def _cards(self) -> tuple[Card, ...]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from llmcap_addon.errors import ConfigError, LLMCapError
 from llmcap_addon.proxy import port
 from llmcap_addon.proxy.link import Link
-from llmcap_addon.proxy.master import LeanProxy, ProxyOptions, quiet_loggers
+from llmcap_addon.proxy.master import LeanProxy, ProxyOptions, quiet_loggers, spare_checks
 from llmcap_addon.proxy.seat import MAX_ORDER_BYTES, STDIN, Seat
 
 COUNT_S = 0.1
@@ -117,6 +117,7 @@ def _serve(seat: Seat, ca_dir: Path, config: str | None, link: Link) -> None:
                 task.cancel()
 
     quiet_loggers()
+    spare_checks()
     with asyncio.Runner(loop_factory=lambda: port.PortLoop(sockets, shares)) as runner:
         runner.run(main())
 

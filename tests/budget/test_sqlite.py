@@ -352,6 +352,19 @@ async def test_queue_is_bounded(ledger: Path, monkeypatch: pytest.MonkeyPatch) -
     await store.close()
 
 
+def busy(store: Store) -> threading.Event:
+    """Keep the writing thread in a transaction until the event is set."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(_: object) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    store._writer.submit(wait)  # type: ignore[attr-defined]
+    begun.wait(10)
+    return go_on
+
+
 async def test_late_admissions_are_not_begun_and_late_settlements_are(
     ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,8 +373,7 @@ async def test_late_admissions_are_not_begun_and_late_settlements_are(
     call = entry()
     await store.reserve(call, charges([DAILY], call), 10)
     monkeypatch.setattr(BUSY, 0.0)
-    slow = threading.Event()
-    store._writer.submit(lambda _: slow.wait())  # type: ignore[attr-defined]
+    slow = busy(store)
     late = entry()
     admitting = asyncio.ensure_future(store.reserve(late, charges([DAILY], late), 1))
     settling = asyncio.ensure_future(store.settle(call.id, settlement(3)))
@@ -381,8 +393,7 @@ async def test_what_is_given_up_while_it_is_locked_is_released_later(
 ) -> None:
     """A caller that leaves while its reservation is made leaves nothing reserved, though the ledger then fails."""
     store = open_ledger(ledger)
-    call, go_on = entry(), threading.Event()
-    store._writer.submit(lambda _: go_on.wait())  # type: ignore[attr-defined]
+    call, go_on = entry(), busy(store)
     reserving = asyncio.ensure_future(store.reserve(call, charges([DAILY], call), 10))
     await asyncio.sleep(0)
     locking = store._writer.submit(lambda _: monkeypatch.setattr(BUSY, 0.0))  # type: ignore[attr-defined]

@@ -171,8 +171,13 @@ async def test_a_lock_of_another_process_is_waited_for_in_the_thread(store: Sqli
     await filling
 
 
-async def test_nobody_overtakes_what_is_queued(store: SqliteStore) -> None:
-    """While something waits for the thread, or is done in it, everything queues behind."""
+async def test_what_the_thread_does_is_waited_for_only_a_moment(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it takes longer, everything queues behind, in order, and the loop waits no more for a while."""
+    monkeypatch.setattr(f"{LANE}.HURRY_S", 0.001)
+    monkeypatch.setattr(f"{TURNS}.FIRST_PAUSE_S", 60.0)
+    store._writer._turns = Turns()
     go_on, begun = threading.Event(), threading.Event()
 
     def wait(_: object) -> None:
@@ -182,6 +187,7 @@ async def test_nobody_overtakes_what_is_queued(store: SqliteStore) -> None:
     running = store._writer.submit(wait)
     begun.wait(10)
     assert store._writer.at_once(lambda _: True) is None
+    assert not store._writer._turns.may_begin(time.monotonic())
     call = entry()
     held = charges([DAILY], call)
     reserving = asyncio.ensure_future(store.reserve(call, held, 10))
@@ -191,6 +197,23 @@ async def test_nobody_overtakes_what_is_queued(store: SqliteStore) -> None:
     running.result()
     assert isinstance(await reserving, Reserved)
     assert await settling
+
+
+async def test_the_loop_goes_before_what_is_queued(store: SqliteStore) -> None:
+    """The thread gives way between two transactions, and does its own all the same."""
+    go_on, begun = threading.Event(), threading.Event()
+
+    def wait(_: object) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    running = store._writer.submit(wait)
+    begun.wait(10)
+    queued = [store._writer.submit(lambda _: True) for _ in range(3)]
+    threading.Timer(0.01, go_on.set).start()
+    assert store._writer.at_once(lambda _: "done") == ("done",)
+    assert running.result() is None
+    assert [one.result() for one in queued] == [True] * 3
 
 
 async def test_a_log_that_is_being_emptied_is_waited_for_in_the_thread(store: SqliteStore) -> None:

@@ -40,6 +40,8 @@ class SqliteStore:
         self._queued = 0
         self._given_up: set[str] = set()
         """Calls whose caller has left while they were reserved, and whose reservation could not be released yet."""
+        self._undoing = 0
+        """Reservations that are being given up: until they are gone, admissions queue behind."""
         self._counter = threading.Lock()
         create(path, own_folder)
         try:
@@ -146,14 +148,23 @@ class SqliteStore:
         undone = self._writer.submit(
             lambda tables: tables.void(entry_id, self._clock(), 0, "given up before it was sent")
         )
-        undone.add_done_callback(lambda done: self._given_up.add(entry_id) if done.exception() else None)
+        with self._counter:
+            self._undoing += 1
+
+        def on_done(done: Future[bool]) -> None:
+            if done.exception():
+                self._given_up.add(entry_id)
+            with self._counter:
+                self._undoing -= 1
+
+        undone.add_done_callback(on_done)
 
     async def _write[T](self, work: Callable[[Tables], T]) -> T:
         done = self._writer.at_once(work)
         return await _wait(self._writer.submit(work)) if done is None else done[0]
 
     async def _admit[T](self, work: Callable[[Tables], T]) -> T:
-        if (done := self._writer.at_once(work)) is not None:
+        if not self._undoing and (done := self._writer.at_once(work)) is not None:
             return done[0]
         with self._counter:
             if self._queued >= MAX_QUEUED:

@@ -2,9 +2,9 @@
 
 A transaction takes less time than handing it to a thread and back, and nothing in it waits for a disk: pages go into
 the system's memory; checkpoints have a thread of their own, and so has the one commit after each that syncs the log's
-header. So an event loop may do one itself, where nothing makes it wait: no lock that another has, no queue, no network,
-no log that has to be emptied, and none that was slow a moment ago; and then only for a part of its time (`Turns`).
-Everything else goes through the thread.
+header. So an event loop may do one itself, where nothing makes it wait for more than a moment: no lock that another
+process has, no network, no log that has to be emptied, and none that was slow a moment ago; and then only for a part of
+its time (`Turns`). Everything else goes through the thread. What is queued there is overtaken: it is of other calls.
 """
 
 from __future__ import annotations
@@ -50,9 +50,6 @@ class Lane:
         self._place = _place(self._file)
         self._is_own_disk = checkpoints is not None and is_own(path.parent)
         self._turns = Turns()
-        self._queued = 0
-        """Transactions in the thread's queue, the one under way included."""
-        self._counter = threading.Lock()
         self._turn = threading.Lock()
         """Held in a transaction."""
         self._opened: tuple[sqlite3.Connection, Tables] | None = None
@@ -68,23 +65,18 @@ class Lane:
         """
         if self.is_shut:
             raise StoreError(f"ledger {self._path}: it is closed")
-        with self._counter:
-            self._queued += 1
-        try:
-            future = self._thread.submit(self.transact, work, time.monotonic() + BUSY_S, or_never)
-        except BaseException:
-            self._leave_queue()
-            raise
-        future.add_done_callback(self._leave_queue)
-        return future
+        return self._thread.submit(self.transact, work, time.monotonic() + BUSY_S, or_never)
 
     def at_once[T](self, work: Callable[[Tables], T]) -> tuple[T] | None:
         """Do one transaction in the caller's thread, an event loop's; None when it has to be queued. Raises as its
         future would."""
         began_s = time.monotonic()
-        if self._queued or not self._is_own_disk or self.is_shut or not self._turns.may_begin(began_s):
+        if not self._is_own_disk or self.is_shut or not self._turns.may_begin(began_s):
             return None
-        if not self._turn.acquire(blocking=False):
+        # While the loop waits, the thread has the interpreter for itself and is soon done. If the loop went on instead,
+        # the thread would be so slow that ever more came behind it.
+        if not self._turn.acquire(timeout=HURRY_S):
+            self._turns.ended(began_s, time.monotonic(), is_quick=False)
             return None
         try:
             if self._opened is None or self._checkpoints is None or not self._checkpoints.is_way_free:
@@ -164,10 +156,6 @@ class Lane:
             told = explain(error, self._path)
         self._failure = str(told) if isinstance(told, StoreError) else ""
         return told
-
-    def _leave_queue(self, _: object = None) -> None:
-        with self._counter:
-            self._queued -= 1
 
     def _begin_by(self, connection: sqlite3.Connection, until_s: float) -> None:
         if self._checkpoints is None:

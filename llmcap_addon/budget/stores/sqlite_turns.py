@@ -14,7 +14,7 @@ HURRY_S = 0.000_5
 BURST_S, WINDOW_S = 0.004, 0.010
 """How much of its time an event loop spends on transactions, and of how much: thousands that are written one after the
 other, after an outage, must not hold up streams. The others go through the thread."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 5.0
 """How long the thread does all of them after one that was not quick, at first and at last."""
 CALM = 16
 """So many in a row have to be quick until the next pause is a short one again."""
