@@ -57,7 +57,8 @@ class Teller:
                 continue
             if result is not None and inspect.isawaitable(result):
                 rest = asyncio.get_running_loop().create_task(self._finish(result, hooks, flow))
-                return None if rest.done() else rest
+                # One that was cancelled is never over, as with mitmproxy: the addons behind it have not been asked.
+                return None if rest.done() and not rest.cancelled() and rest.exception() is None else rest
         return self._close(flow)
 
     def _close(self, flow: http.HTTPFlow) -> asyncio.Task[None] | None:

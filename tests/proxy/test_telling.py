@@ -126,6 +126,22 @@ async def test_nothing_is_left_to_wait_for_when_nobody_waits(master: Master, flo
     assert teller.tell(HttpResponseHook(flow), flow) is None
 
 
+async def test_nothing_goes_on_when_the_telling_was_cancelled(master: Master, flow: http.HTTPFlow) -> None:
+    """The addons behind may be the ones that count: a request that they never heard of must not go out."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    heard: list[str] = []
+
+    async def give_up(_: http.HTTPFlow) -> None:
+        raise asyncio.CancelledError
+
+    master.addons.add(Notes("one", heard, give_up), Notes("two", heard))
+    rest = Teller(master.addons).tell(HttpRequestHook(flow), flow)
+    assert rest is not None
+    with pytest.raises(asyncio.CancelledError):
+        await rest
+    assert heard == ["one"]
+
+
 async def test_a_flow_that_is_intercepted_waits(master: Master, flow: http.HTTPFlow) -> None:
     """Until somebody lets it go on."""
     master.addons.add(Notes("one", [], lambda flow: flow.intercept()))
