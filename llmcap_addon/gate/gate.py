@@ -25,7 +25,7 @@ from llmcap_addon.gate.runtime import Runtime
 from llmcap_addon.gate.writing import Writing
 from llmcap_addon.money import Nanousd
 from llmcap_addon.pricing.quote import Pricing, Quote
-from llmcap_addon.usage import Reading, Usage
+from llmcap_addon.usage import NO_USAGE, Reading
 from llmcap_addon.wire.dialect import Refusal
 
 MANY_REQUESTS = 500
@@ -184,7 +184,7 @@ class Gate:
             on_end=self._write_down,
         )
         self.live[live.entry.id] = live
-        self._tell(live.line("running", Usage(), 0, live.entry.marks))
+        self._tell(live.line("running", NO_USAGE, 0, live.entry.marks))
         return live
 
     async def widen(self, live: LiveCall, call: Call) -> Refusal | None:
