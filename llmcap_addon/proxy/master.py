@@ -261,8 +261,8 @@ def spare_checks() -> None:
 
     It takes a tenth of what mitmproxy needs for a request. What does anything else in its place stays.
     """
-    check = http.MessageData.__post_init__
-    if set(check.__code__.co_names) <= _OF_A_CHECK:
+    check = getattr(http.MessageData, "__post_init__", None)  # `python -O` leaves it out
+    if check is not None and set(check.__code__.co_names) <= _OF_A_CHECK:
         http.MessageData.__post_init__ = lambda _: None  # type: ignore[method-assign]
 
 

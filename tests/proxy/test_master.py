@@ -13,12 +13,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from mitmproxy import http
 
 from llmcap_addon.errors import ConfigError, LLMCapError, StoreError
 from llmcap_addon.proxy import master as master_module
-from llmcap_addon.proxy.master import ProxyOptions, RunningProxy
+from llmcap_addon.proxy.master import ProxyOptions, RunningProxy, spare_checks
 from tests.e2e.harness import ROOT
 
+POST_INIT = "__post_init__"
 CAPS = "caps: [{name: fuse, limit: 0, per: day}]\n"
 REQUEST = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -179,3 +181,27 @@ def test_a_run_counts_by_itself() -> None:
     """Caps per run are those of one start: each has an id of its own."""
     options = [ProxyOptions(ca_dir=Path("ca")) for _ in range(2)]
     assert options[0].run_id != options[1].run_id
+
+
+def test_only_the_check_of_types_is_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of mitmproxy goes; what prepares a message, in some later version, stays, and nothing to spare is no error."""
+
+    def prepares(self: http.MessageData) -> None:
+        self.trailers = None
+
+    monkeypatch.setattr(http.MessageData, POST_INIT, prepares, raising=False)
+    spare_checks()
+    assert getattr(http.MessageData, POST_INIT) is prepares
+    monkeypatch.delattr(http.MessageData, POST_INIT)
+    spare_checks()
+    assert not hasattr(http.MessageData, POST_INIT)
+
+
+def test_messages_are_made_without_the_check() -> None:
+    """The installed mitmproxy's check is one that is known to check only."""
+    code = (
+        "from mitmproxy import http; from llmcap_addon.proxy.master import spare_checks; spare_checks();"
+        "http.Request.make('GET', 'http://a/').data.__class__.__post_init__(None); print('spared')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "spared\n", done.stderr
