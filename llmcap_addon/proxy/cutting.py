@@ -14,6 +14,7 @@ change: if it fails, the proxy must not start.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,7 +45,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
 from mitmproxy.utils import human
 
-from llmcap_addon.proxy.telling import Tell, UntilTold
+from llmcap_addon.proxy.telling import AT_ONCE, Tell, UntilTold
 
 CUT_MESSAGE = "cut by LLMCap"
 
@@ -172,11 +173,11 @@ class CuttableHttpStream(HttpStream):
             reply = None
             if isinstance(command, commands.StartHook):
                 # What a layer inside ours waits for, it hears of itself: then it is no longer just True.
-                if self.tell is not None and command.blocking is True:
+                if self.tell is not None and command.blocking is True and command.name in AT_ONCE:
                     rest = self.tell(command, self._flow)
-                    if rest is None:
-                        continue
-                    command = UntilTold(rest)
+                    if rest is not None:
+                        yield from _wait_for(rest)
+                    continue
             elif self._client_left and isinstance(command, SendHttp) and command.connection is self.context.client:
                 continue
             reply = yield command
@@ -247,6 +248,15 @@ class CuttableHttpLayer(HttpLayer):
                 yield from self.event_to_child(stream, event)
 
 
+def _wait_for(rest: asyncio.Task[None]) -> layer.CommandGenerator[None]:
+    """Come back when all addons have been told, whatever an addon does with the event of waiting itself."""
+    while not rest.done():
+        yield UntilTold(rest)
+    if rest.cancelled() or rest.exception() is not None:
+        yield UntilTold(rest)  # never over, since our own addon waits for it in vain
+        raise RuntimeError("a request went on whose telling failed")
+
+
 def _joined(produced: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
     """Write in one piece what goes to one connection in a row, a head and its body: each write is a system call."""
     waiting: commands.SendData | None = None
@@ -256,6 +266,10 @@ def _joined(produced: layer.CommandGenerator[None]) -> layer.CommandGenerator[No
             command = produced.send(reply)
         except StopIteration:
             break
+        except Exception:
+            if waiting is not None:
+                yield waiting
+            raise
         reply = None
         if isinstance(command, commands.SendData):
             if waiting is not None and waiting.connection is command.connection:

@@ -8,13 +8,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from mitmproxy import exceptions, http
+from mitmproxy import connection, exceptions, http
+from mitmproxy.addons import proxyserver
 from mitmproxy.master import Master
 from mitmproxy.options import Options
-from mitmproxy.proxy import commands
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.http._hooks import HttpRequestHook, HttpResponseHook
 from mitmproxy.test import tflow
 
+from llmcap_addon.proxy import cutting
 from llmcap_addon.proxy.telling import Teller
 
 type Way = Callable[[commands.StartHook], Awaitable[None]]
@@ -171,3 +175,160 @@ async def test_addons_that_come_go_or_grow_are_heeded(master: Master, flow: http
     master.addons.remove(one)
     teller.tell(HttpRequestHook(flow), flow)
     assert heard == ["one", "one", "inside", "inside"]
+
+
+async def test_an_addon_that_cannot_be_asked_keeps_no_other_from_hearing(
+    master: Master, flow: http.HTTPFlow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether one before it waited or not, and what mitmproxy takes for the end of everything is told as well."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    heard: list[str] = []
+
+    class Broken:
+        name = "broken"
+
+        @property
+        def request(self) -> None:
+            if heard:  # not when it is added
+                raise ValueError("no such thing")
+
+    def refuse(_: http.HTTPFlow) -> None:
+        raise exceptions.OptionsError("no such option")
+
+    master.addons.add(Notes("one", heard, wait), Broken(), Notes("two", heard, refuse), Notes("three", heard))
+    rest = Teller(master.addons).tell(HttpRequestHook(flow), flow)
+    assert rest is not None
+    await rest
+    assert heard == ["one", "two", "three"]
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
+        "Addon error: no such thing",
+        "Addon error: no such option",
+    ]
+
+
+async def test_what_is_no_exception_is_never_over(master: Master, flow: http.HTTPFlow) -> None:
+    """A panic in an addon must not let the request go out past those behind it, nor break its neighbours' connection."""
+
+    class Panic(BaseException):
+        """Like that of a library in Rust."""
+
+    def panic(_: http.HTTPFlow) -> None:
+        raise Panic
+
+    heard: list[str] = []
+    master.addons.add(Notes("one", heard, panic), Notes("two", heard))
+    rest = Teller(master.addons).tell(HttpRequestHook(flow), flow)
+    assert rest is not None
+    with pytest.raises(Panic):
+        await rest
+    assert heard == ["one"]
+
+
+async def test_an_addon_may_wait_with_what_was_changed(master: Master, flow: http.HTTPFlow) -> None:
+    """The event that tells of changes is waited for as any other."""
+    heard: list[str] = []
+
+    class Slow:
+        name = "slow"
+
+        async def update(self, flows: list[http.HTTPFlow]) -> None:
+            await asyncio.sleep(0)
+            heard.append(f"{len(flows)} updated")
+
+    master.addons.add(Slow())
+    rest = Teller(master.addons).tell(HttpRequestHook(flow), flow)
+    assert rest is not None
+    await rest
+    assert heard == ["1 updated"]
+
+
+class Counts:
+    """Hears of all events of a request, and lets answers stream."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        self.heard.append(f"request {flow.request.path}")
+        if flow.request.path == "/local":
+            flow.response = http.Response.make(402)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        assert flow.response is not None
+        flow.response.stream = True
+
+    async def response(self, flow: http.HTTPFlow) -> None:
+        self.heard.append(f"response {flow.request.path}")
+
+    async def error(self, flow: http.HTTPFlow) -> None:
+        self.heard.append(f"error {flow.request.path}")
+
+
+class Wire:
+    """A connection of HTTP/1.1 through a layer of ours, without a socket."""
+
+    def __init__(self, master: Master, *, tells: bool) -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        self._master = master
+        self.client = connection.Client(
+            peername=("127.0.0.1", 1),
+            sockname=("127.0.0.1", 2),
+            timestamp_start=0,
+            state=connection.ConnectionState.OPEN,
+        )
+        self.server: connection.Connection | None = None
+        self.to_client = self.to_server = b""
+        self._layer = cutting.CuttableHttpLayer(Context(self.client, master.options), HTTPMode.regular)
+        self._layer.tell = Teller(master.addons).tell if tells else None
+
+    async def feed(self, event: events.Event) -> None:
+        todo = [event]
+        while todo:
+            hooks = []
+            for command in self._layer.handle_event(todo.pop(0)):
+                if isinstance(command, commands.SendData):
+                    if command.connection is self.client:
+                        self.to_client += command.data
+                    else:
+                        self.to_server += command.data
+                elif isinstance(command, commands.StartHook):
+                    hooks.append(command)
+                elif isinstance(command, commands.OpenConnection):
+                    self.server = command.connection
+                    self.server.state = connection.ConnectionState.OPEN
+                    todo.append(events.OpenConnectionCompleted(command, None))
+            for hook in hooks:
+                await self._master.addons.handle_lifecycle(hook)
+                todo.append(events.HookCompleted(hook))
+
+
+@pytest.mark.parametrize("tells", [False, True])
+async def test_pipelined_requests_are_answered_one_after_the_other(master: Master, tells: bool) -> None:
+    """The second is in the proxy before the first is answered, and takes the same connection to the server."""
+    counts = Counts()
+    master.addons.add(proxyserver.Proxyserver(), counts)
+    wire = Wire(master, tells=tells)
+    await wire.feed(events.Start())
+    for path in ("1", "2"):
+        head = f"GET http://h.invalid/{path} HTTP/1.1\r\nhost: h\r\n\r\n"
+        await wire.feed(events.DataReceived(wire.client, head.encode()))
+    answers = [f"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{word}".encode() for word in ("hello", "world")]
+    for answer in answers:
+        assert wire.server is not None
+        await wire.feed(events.DataReceived(wire.server, answer))
+    assert wire.to_client == b"".join(answers)
+    assert wire.to_server.count(b"GET ") == 2
+    assert counts.heard == ["request /1", "response /1", "request /2", "response /2"]
+
+
+@pytest.mark.parametrize("tells", [False, True])
+async def test_hundreds_of_pipelined_requests_are_refused_each(master: Master, tells: bool) -> None:
+    """Those that we answer ourselves don't pile up in Python's stack."""
+    counts = Counts()
+    master.addons.add(proxyserver.Proxyserver(), counts)
+    wire = Wire(master, tells=tells)
+    await wire.feed(events.Start())
+    await wire.feed(events.DataReceived(wire.client, 400 * b"GET http://h.invalid/local HTTP/1.1\r\nhost: h\r\n\r\n"))
+    assert wire.to_client.count(b"HTTP/1.1 402 ") == 400
+    assert wire.to_server == b""
+    assert len(counts.heard) == 800

@@ -152,7 +152,7 @@ class SqliteStore:
             self._undoing += 1
 
         def on_done(done: Future[bool]) -> None:
-            if done.exception():
+            if done.cancelled() or done.exception():
                 self._given_up.add(entry_id)
             with self._counter:
                 self._undoing -= 1

@@ -4,7 +4,8 @@ A transaction takes less time than handing it to a thread and back, and nothing 
 the system's memory; checkpoints have a thread of their own, and so has the one commit after each that syncs the log's
 header. So an event loop may do one itself, where nothing makes it wait for more than a moment: no lock that another
 process has, no network, no log that has to be emptied, and none that was slow a moment ago; and then only for a part of
-its time (`Turns`). Everything else goes through the thread. What is queued there is overtaken: it is of other calls.
+its time (`Turns`). Everything else goes through the thread. It overtakes what is queued there; of the same call that
+can only be an extension or a deferral, which then finds that the call has ended.
 """
 
 from __future__ import annotations
@@ -112,11 +113,11 @@ class Lane:
     def _hurry[T](
         self, connection: sqlite3.Connection, tables: Tables, work: Callable[[Tables], T], began_s: float
     ) -> tuple[T] | None:
-        is_quick = True
+        is_quick, held_s = True, time.monotonic()
         tables.balances.live.is_hurried = True
         try:
             connection.execute("BEGIN IMMEDIATE")
-            if time.monotonic() - began_s <= HURRY_S:
+            if time.monotonic() - held_s <= HURRY_S:
                 return (self._commit(connection, tables, work),)
             is_quick = False
             self._roll_back()
@@ -132,7 +133,7 @@ class Lane:
         finally:
             tables.balances.live.is_hurried = False
             now_s = time.monotonic()
-            self._turns.ended(began_s, now_s, is_quick=is_quick and now_s - began_s < QUICK_S)
+            self._turns.ended(began_s, now_s, is_quick=is_quick and now_s - held_s < QUICK_S)
         return None
 
     def _commit[T](self, connection: sqlite3.Connection, tables: Tables, work: Callable[[Tables], T]) -> T:
