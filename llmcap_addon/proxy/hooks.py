@@ -21,7 +21,7 @@ from llmcap_addon.errors import LLMCapError, UnreadableRequest
 from llmcap_addon.gate import messages
 from llmcap_addon.gate.endings import Ending
 from llmcap_addon.gate.live import LiveCall
-from llmcap_addon.proxy import cutting, cutting_sockets, refusing, translate
+from llmcap_addon.proxy import cutting, cutting_sockets, queueing, refusing, translate
 from llmcap_addon.proxy.display import Display
 from llmcap_addon.proxy.exchange import Exchange, read_on
 from llmcap_addon.proxy.service import Service, Settings, Summary
@@ -41,6 +41,8 @@ READ_ON_S = 600.0
 """An answer whose client has left is read on for so long; what has not ended then is posted at its bound."""
 READ_ON_AT_END_S = 10.0
 """The same when the proxy ends: a tool that has gone must not keep its user waiting, and most answers are shorter."""
+LEFT = "Client disconnected."
+"""What mitmproxy says of a client that has left."""
 TLS_HANDSHAKE = b"\x16"
 TLS_HEAD_BYTES = 3
 """What mitmproxy looks at to tell TLS, and then HTTP, from anything else: type and version of the first record."""
@@ -134,6 +136,10 @@ class Hooks:
                 self.summary = await self.service.close()
 
     # ── whose traffic ──
+
+    def client_connected(self, client: connection.Client) -> None:
+        """Let no event of this connection get lost."""
+        queueing.queue_events_of(client)
 
     async def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         """Leave every connection encrypted that does not go to an LLM host."""
@@ -329,9 +335,15 @@ class Hooks:
     async def client_disconnected(self, client: connection.Client) -> None:
         """Keep a connection's upstream side open while answers that are billed all the same are read to their end.
 
-        mitmproxy closes it when this hook returns.
+        mitmproxy closes it when this hook returns. Nobody tells us of a call whose layers have failed, so what was
+        sent is settled in any case.
         """
-        await read_on([one for flow, one in self._exchanges.items() if flow.client_conn is client], READ_ON_S)
+        left = {flow: exchange for flow, exchange in self._exchanges.items() if flow.client_conn is client}
+        await read_on(left.values(), READ_ON_S)
+        for flow, exchange in left.items():
+            if exchange.sent:
+                ended = flow.response is not None and flow.response.timestamp_end is not None
+                self._spawn(self._finish(flow, "complete" if ended else "client_gone", LEFT))
 
     async def _finish(self, flow: http.HTTPFlow, ending: Ending, note: str) -> None:
         exchange = self._exchanges.get(flow)

@@ -1,0 +1,126 @@
+"""A connection's events reach its layers one after the other, whatever happens to who brings them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from mitmproxy.options import Options
+from mitmproxy.proxy import commands, events, layer, server, server_hooks
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.mode_specs import ProxyMode
+
+from llmcap_addon.proxy.queueing import EventQueue, queue_events
+
+
+@dataclass
+class Look(events.Event):
+    """Comes from outside, as our nudges do."""
+
+
+class Notes(layer.Layer):
+    """Notes what it hears. A `Look` starts hooks, and the client leaves while they are told."""
+
+    def __init__(self, context: Context, handler: server.ConnectionHandler) -> None:
+        super().__init__(context)
+        self.heard: list[str] = []
+        self._handler = handler
+
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        self.heard.append(type(event).__name__)
+        if isinstance(event, Look):
+            for _ in range(5):
+                yield server_hooks.ServerConnectHook(  # any hook that is waited for
+                    server_hooks.ServerConnectionHookData(self.context.server, self.context.client)
+                )
+            reader = self._handler.transports[self.context.client].reader
+            assert isinstance(reader, asyncio.StreamReader)
+            reader.feed_eof()
+        if isinstance(event, events.ConnectionClosed):
+            yield commands.CloseConnection(event.connection)
+
+    _handle_event = handle_event
+
+
+class Handler(server.LiveConnectionHandler):
+    """mitmproxy's own, whose hooks are done at once."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(reader, writer, Options(), ProxyMode.parse("regular"))
+        self.layer = self.notes = Notes(Context(self.client, Options()), self)
+        self.done = asyncio.Event()
+
+    async def handle_hook(self, hook: commands.StartHook) -> None:
+        pass
+
+
+@pytest.fixture
+async def handler() -> AsyncIterator[Handler]:
+    """The handler of a client that is connected; hooks run in eager tasks, as under mitmproxy."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    made: asyncio.Queue[Handler] = asyncio.Queue()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        handler = Handler(reader, writer)
+        made.put_nowait(handler)
+        await handler.handle_client()
+        handler.done.set()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    _, ours = await asyncio.open_connection(*listening.sockets[0].getsockname())
+    yield await made.get()
+    listening.close()
+    for writer in (ours, *writers):  # one whose end was not heard of is still open
+        writer.close()
+
+
+@pytest.mark.parametrize("queued", [False, True], ids=["mitmproxy's lock", "our queue"])
+async def test_a_client_that_leaves_is_heard_of(handler: Handler, queued: bool) -> None:
+    """The task that brings the news is cancelled, as when a write to this client failed; a lock then loses the news."""
+    if queued:
+        queue_events(handler)
+    task = handler.transports[handler.client].handler
+    assert task is not None
+    await handler.server_event(Look())
+    await asyncio.sleep(0)
+    task.cancel("Error sending data")
+    await handler.done.wait()
+    assert ("ConnectionClosed" in handler.notes.heard) is queued
+
+
+async def test_events_keep_their_order() -> None:
+    """What comes while an event is handled is handled after it, and nobody waits for it."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    heard: list[str] = []
+
+    async def handle(event: events.Event) -> None:
+        heard.append(f"{type(event).__name__} begins")
+        if isinstance(event, Look):
+            bringing = [asyncio.create_task(queue(one)) for one in (events.Start(), events.Start())]
+            assert all(one.done() for one in bringing)
+        heard.append(f"{type(event).__name__} ends")
+
+    queue = EventQueue(handle)
+    await queue(Look())
+    assert heard == ["Look begins", "Look ends", *["Start begins", "Start ends"] * 2]
+
+
+async def test_a_layer_that_panics_holds_nothing_up() -> None:
+    """What is no Exception ends the task that brought the event; the events behind it are handled with the next."""
+    heard: list[events.Event] = []
+
+    async def handle(event: events.Event) -> None:
+        heard.append(event)
+        if isinstance(event, Look):
+            await queue(events.Start())
+            raise KeyboardInterrupt
+
+    queue = EventQueue(handle)
+    with pytest.raises(KeyboardInterrupt):
+        await queue(Look())
+    await queue(events.Start())
+    assert [type(event) for event in heard] == [Look, events.Start, events.Start]
