@@ -61,8 +61,8 @@ class Cuttable(Protocol):
         """True when the answer shall be read to its end even if the client leaves: it is billed all the same."""
         ...
 
-    def on_sent(self) -> None:
-        """Learn that the request begins to leave: from now on it may be billed."""
+    def may_leave(self) -> bool:
+        """Learn that the request is about to leave: from then on it may be billed. False when it must not any more."""
         ...
 
     def take_held(self) -> bytes:
@@ -194,9 +194,11 @@ class CuttableHttpStream(HttpStream):
         """Get a connection to the server; the request's head follows at once."""
         is_up = yield from super().make_server_connection()
         cuttable = _cuttables.get(self._flow)
-        if is_up and cuttable is not None:
-            cuttable.on_sent()
-        return is_up
+        if not is_up or cuttable is None or cuttable.may_leave():
+            return is_up
+        error = ResponseProtocolError(self.stream_id, CUT_MESSAGE, ErrorCode.CONNECT_FAILED)
+        yield from self.handle_protocol_error(error)
+        return False
 
     def _obey(self) -> layer.CommandGenerator[None]:
         cuttable = _cuttables.get(self._flow)
@@ -306,8 +308,9 @@ class _SelfTest:
         self.tail: bytes | None = None
         self.sent = False
 
-    def on_sent(self) -> None:
+    def may_leave(self) -> bool:
         self.sent = True
+        return True
 
     def take_held(self) -> bytes:
         held, self.held = self.held, b""

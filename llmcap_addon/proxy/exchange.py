@@ -110,9 +110,10 @@ class Exchange:
             shown = self.take_tail() or b""
         return [shown] if shown else []
 
-    def on_sent(self) -> None:
-        """Remember that the request has begun to leave."""
-        self.sent = True
+    def may_leave(self) -> bool:
+        """Remember that the request begins to leave, unless it is settled already: then nothing is reserved for it."""
+        self.sent = self.sent or not self._is_ending
+        return not self._is_ending
 
     def take_held(self) -> bytes:
         """Give the held bytes once they may go out."""

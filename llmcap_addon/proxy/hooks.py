@@ -335,15 +335,14 @@ class Hooks:
     async def client_disconnected(self, client: connection.Client) -> None:
         """Keep a connection's upstream side open while answers that are billed all the same are read to their end.
 
-        mitmproxy closes it when this hook returns. Nobody tells us of a call whose layers have failed, so what was
-        sent is settled in any case.
+        mitmproxy closes it when this hook returns. Nobody tells us of a call whose layers have failed, or that waits
+        for a connection to its provider, so all are settled here, and what had not left by now never will.
         """
         left = {flow: exchange for flow, exchange in self._exchanges.items() if flow.client_conn is client}
         await read_on(left.values(), READ_ON_S)
-        for flow, exchange in left.items():
-            if exchange.sent:
-                ended = flow.response is not None and flow.response.timestamp_end is not None
-                self._spawn(self._finish(flow, "complete" if ended else "client_gone", LEFT))
+        await asyncio.gather(
+            *[self._finish(flow, _last_ending(flow, exchange), LEFT) for flow, exchange in left.items()]
+        )
 
     async def _finish(self, flow: http.HTTPFlow, ending: Ending, note: str) -> None:
         exchange = self._exchanges.get(flow)
@@ -378,6 +377,13 @@ class Hooks:
 
 def _is_gone(flow: http.HTTPFlow) -> bool:
     return not flow.client_conn.state & connection.ConnectionState.CAN_READ
+
+
+def _last_ending(flow: http.HTTPFlow, exchange: Exchange) -> Ending:
+    """Tell how a call ended whose client's connection has ended."""
+    if flow.response is not None and flow.response.timestamp_end is not None:
+        return "complete"
+    return "client_gone" if exchange.sent else "never_sent"
 
 
 def _ending(flow: http.HTTPFlow, exchange: Exchange) -> Ending:

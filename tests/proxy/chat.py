@@ -65,7 +65,7 @@ class Driven:
             nudge=self._nudge,
             on_trouble=self.troubles.append,
         )
-        self.exchange.on_sent()
+        assert self.exchange.may_leave()
 
     def _nudge(self) -> None:
         self.nudges += 1

@@ -42,6 +42,8 @@ class Driver:
         self.client = client
         self.server = self.stream.context.server
         self.reachable = True
+        self.on_connect: Callable[[], Awaitable[None]] | None = None
+        """Called before the connection to the server is up."""
         self.hooks: list[str] = []
         self._on_hook = on_hook
         self._sent: list[tuple[connection.Connection, HttpEvent]] = []
@@ -73,6 +75,8 @@ class Driver:
                 if isinstance(command, SendHttp):
                     self._sent.append((command.connection, command.event))
                 elif isinstance(command, GetHttpConnection):
+                    if self.on_connect is not None:
+                        await self.on_connect()
                     reply = (self.server, None) if self.reachable else (None, "unreachable")
                     pending.append(GetHttpConnectionCompleted(command, reply))
                 elif isinstance(command, commands.StartHook):

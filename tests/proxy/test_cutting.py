@@ -40,8 +40,9 @@ class Shears:
         self.held = b""
         self.tail: bytes | None = None
 
-    def on_sent(self) -> None:
+    def may_leave(self) -> bool:
         self.sent = True
+        return True
 
     def take_held(self) -> bytes:
         self.asked += 1

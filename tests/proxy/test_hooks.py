@@ -271,31 +271,30 @@ async def test_a_provider_that_goes_away_leaves_an_estimate(proxy: Proxy) -> Non
     assert await proxy.pending() == 0
 
 
-async def left(proxy: Proxy, *, sent: bool = True, ended: bool = False) -> Row:
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_call_whose_end_nobody_tells_is_settled(proxy: Proxy, ended: bool) -> None:
+    """When something of mitmproxy's own has failed, a call ends with its client's connection at the latest."""
     driver = proxy.driver()
     await driver.request(REQUEST)
     await driver.respond(streamed(), tokens(3), ends=False)
     assert driver.flow.response is not None
     driver.flow.response.timestamp_end = 1.0 if ended else None
-    proxy.hooks._exchanges[driver.flow].sent = sent
     await proxy.hooks.client_disconnected(driver.flow.client_conn)
-    await asyncio.gather(*proxy.hooks._tasks)
     [row] = await proxy.rows()
-    return row
-
-
-@pytest.mark.parametrize("ended", [False, True])
-async def test_a_call_whose_end_nobody_tells_is_settled(proxy: Proxy, ended: bool) -> None:
-    """When something of mitmproxy's own has failed, a call ends with its client's connection at the latest."""
-    row = await left(proxy, ended=ended)
     assert row.state == "posted"
     assert price(0, 3) < row.cost < price(2_000, 1_000)
     assert await proxy.pending() == 0
 
 
-async def test_a_call_that_may_still_leave_stays_reserved(proxy: Proxy) -> None:
-    """What has not left when its client goes is not void yet: mitmproxy may be about to send it."""
-    assert (await left(proxy, sent=False)).state == "pending"
+async def test_a_call_that_waits_for_a_connection_is_void_with_its_client(proxy: Proxy) -> None:
+    """What has not left when its client goes costs nothing, and does not leave when the connection comes after all."""
+    driver = proxy.driver()
+    driver.on_connect = lambda: proxy.hooks.client_disconnected(driver.client)
+    await driver.request(REQUEST)
+    [row] = await proxy.rows()
+    assert (row.state, row.cost) == ("voided", 0)
+    assert driver.to_server() == []
+    assert isinstance(driver.to_client()[-1], ResponseProtocolError)
 
 
 class Sent:

@@ -135,7 +135,7 @@ class Talk:
 
     def _send(self) -> None:
         plan, clockwork = self.plan, self._clockwork
-        self._exchange.on_sent()
+        assert self._exchange.may_leave()
         self.sent_s = clockwork.now_s
         if plan.end == "error":
             clockwork.at(clockwork.now_s + plan.up_s + plan.down_s, self._error)
