@@ -14,7 +14,6 @@ change: if it fails, the proxy must not start.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -45,7 +44,7 @@ from mitmproxy.proxy.layers.http._events import (
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
 from mitmproxy.utils import human
 
-from llmcap_addon.proxy.telling import AT_ONCE, Tell, UntilTold
+from llmcap_addon.proxy.telling import Telling
 
 CUT_MESSAGE = "cut by LLMCap"
 
@@ -112,13 +111,13 @@ def child_of(flow: http.HTTPFlow) -> layer.Layer | None:
     return stream.child_layer if stream is not None else None
 
 
-def make_cuttable(top: layer.Layer | None, tell: Tell | None = None) -> None:
+def make_cuttable(top: layer.Layer | None, telling: Telling | None = None) -> None:
     """Swap our HTTP layer in for mitmproxy's, anywhere in a new stack of layers; addons learn of its events so."""
     current = top
     while current is not None:
         if type(current) is HttpLayer:
             current.__class__ = CuttableHttpLayer
-            vars(current)["tell"] = tell
+            vars(current)["telling"] = telling
         current = getattr(current, "child_layer", None)
 
 
@@ -130,7 +129,7 @@ def http_layer(context: Context) -> layer.Layer:
 class CuttableHttpStream(HttpStream):
     """mitmproxy's stream, which can be ended by us while it runs, and can go on without its client."""
 
-    tell: Tell | None = None
+    telling: Telling | None = None
     """How addons learn of this stream's events; None leaves that to mitmproxy."""
     _client_left = False
 
@@ -172,11 +171,8 @@ class CuttableHttpStream(HttpStream):
                 return
             reply = None
             if isinstance(command, commands.StartHook):
-                # What a layer inside ours waits for, it hears of itself: then it is no longer just True.
-                if self.tell is not None and command.blocking is True and command.name in AT_ONCE:
-                    rest = self.tell(command, self._flow)
-                    if rest is not None:
-                        yield from _wait_for(rest)
+                if self.telling is not None and self.telling.is_for(command):
+                    yield from self.telling.follow(command, self._flow)
                     continue
             elif self._client_left and isinstance(command, SendHttp) and command.connection is self.context.client:
                 continue
@@ -231,12 +227,13 @@ class CuttableHttpStream(HttpStream):
 class CuttableHttpLayer(HttpLayer):
     """mitmproxy's HTTP layer, whose streams are ours and which hands nudges to them."""
 
-    tell: Tell | None = None
+    telling: Telling | None = None
+    """How addons learn of its streams' events."""
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
         """Make the stream of one request."""
         stream = CuttableHttpStream(self.context.fork(), stream_id)
-        stream.tell = self.tell
+        stream.telling = self.telling
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
@@ -248,15 +245,6 @@ class CuttableHttpLayer(HttpLayer):
             # A stream with a child is a tunnel (CONNECT): the flow runs somewhere inside it.
             if stream.child_layer is not None or getattr(stream, "flow", None) is event.flow:
                 yield from self.event_to_child(stream, event)
-
-
-def _wait_for(rest: asyncio.Task[None]) -> layer.CommandGenerator[None]:
-    """Come back when all addons have been told, whatever an addon does with the event of waiting itself."""
-    while not rest.done():
-        yield UntilTold(rest)
-    if rest.cancelled() or rest.exception() is not None:
-        yield UntilTold(rest)  # never over, since our own addon waits for it in vain
-        raise RuntimeError("a request went on whose telling failed")
 
 
 def _joined(produced: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:

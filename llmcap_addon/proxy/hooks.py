@@ -156,7 +156,8 @@ class Hooks:
             ctx.master.addons.get("nextlayer").next_layer(nextlayer)
         if isinstance(nextlayer.layer, TCPLayer) and nextlayer.layer.flow is not None:
             await self._read_anyway(nextlayer, nextlayer.layer)
-        cutting.make_cuttable(nextlayer.layer, self._teller.tell if self._teller is not None else None)
+        telling = self._teller.telling(nextlayer.context.client) if self._teller is not None else None
+        cutting.make_cuttable(nextlayer.layer, telling)
 
     async def _read_anyway(self, nextlayer: layer.NextLayer, raw: TCPLayer) -> None:
         """Take back a hasty choice: mitmproxy calls a connection raw TCP by its first piece, be it a single byte.

@@ -38,6 +38,11 @@ class EventQueue:
         finally:
             self._is_busy = False
 
+    def later(self, event: events.Event) -> None:
+        """Have an event handled after the one that is being handled."""
+        assert self._is_busy, "nothing is being handled"
+        self._events.append(event)
+
 
 def queue_events(handler: ConnectionHandler) -> None:
     """From now on, let this handler's events go through a queue."""
@@ -46,6 +51,18 @@ def queue_events(handler: ConnectionHandler) -> None:
 
 def queue_events_of(client: connection.Client) -> None:
     """From now on, let the events of a client that has just connected go through a queue."""
-    handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
+    handler = _handler(client)
     if handler is not None:
         queue_events(handler)
+
+
+def queue_of(client: connection.Client) -> EventQueue | None:
+    """Give the queue that a client's events go through, if they do; a flow that is replayed has none."""
+    handler = _handler(client)
+    queue = vars(handler).get("server_event") if handler is not None else None
+    return queue if isinstance(queue, EventQueue) else None
+
+
+def _handler(client: connection.Client) -> ConnectionHandler | None:
+    handler: ConnectionHandler | None = ctx.master.addons.get("proxyserver").connections.get(client.id)
+    return handler

@@ -1,36 +1,37 @@
 """Telling addons of a request's events at once, where mitmproxy makes a task for each and asks every addon.
 
 A request has four events at least. For each, mitmproxy makes a task, walks its 36 addons twice in search of a hook
-of that name, and sends the end of it down through all layers. Most hooks are done when they return; so those of three
-of the events are called on the spot, in the same order, and only one that waits takes the long way (`UntilTold`).
+of that name, and sends the end of it down through all layers. Most hooks are done when they return; so they are called
+on the spot, in the same order, and only one that waits takes the long way (`UntilTold`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mitmproxy import exceptions, http
-from mitmproxy.addonmanager import AddonManager, safecall, traverse
+from mitmproxy import connection, exceptions, http
+from mitmproxy.addonmanager import AddonManager
 from mitmproxy.hooks import UpdateHook
-from mitmproxy.proxy import commands
+from mitmproxy.proxy import commands, events, layer
+
+from llmcap_addon.proxy.addons import Listener, Listeners, call, report
+from llmcap_addon.proxy.queueing import queue_of
 
 AT_ONCE = frozenset({"requestheaders", "request", "responseheaders"})
-"""The events that are told so. Behind `response` and `error` a message ends, and the layers of HTTP/1 go on to the next
-request: they must have come back from this one, which mitmproxy's way sees to."""
-
-log = logging.getLogger(__name__)
+"""The events behind which a stream may go on at once."""
+THEN_BACK = frozenset({"response", "error"})
+"""Those behind which a message ends, and the layers of HTTP/1 go on to the next request: they must have come back from
+this one, so a stream pauses until they have (`Told`)."""
 
 type Tell = Callable[[commands.StartHook, http.HTTPFlow], asyncio.Task[None] | None]
 """Tells all addons of an event of this flow; gives what is still to be waited for, if anything is."""
-
-_UNCHANGING = ("mitmproxy.", "llmcap_addon.")
-"""Packages whose addons don't grow hooks while they run. A script may, and it may be loaded again."""
+type Later = Callable[[events.Event], None]
+"""Hands an event to the layers once they have come back from the one that they are at."""
 
 
 @dataclass
@@ -41,98 +42,105 @@ class UntilTold(commands.StartHook):
     name = "llmcap_until_told"
 
 
+class Told(commands.ConnectionCommand):
+    """A pause of one stream. To mitmproxy it is something for a connection that is gone, which it ignores."""
+
+    blocking = True
+
+    def __init__(self) -> None:
+        super().__init__(_GONE)
+
+
+@dataclass(repr=False)
+class ToldCompleted(events.CommandCompleted):
+    """The end of such a pause."""
+
+    command: Told
+    reply: None = None
+
+
+_GONE = connection.Server(address=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How the streams of one connection tell of their events."""
+
+    tell: Tell
+    later: Later | None = None
+    """None leaves those behind which a message ends to mitmproxy."""
+
+    def is_for(self, event: commands.StartHook) -> bool:
+        """True when this event is told so. What a layer inside a stream waits for, that layer hears of itself."""
+        return event.blocking is True and (
+            event.name in AT_ONCE or (event.name in THEN_BACK and self.later is not None)
+        )
+
+    def follow(self, event: commands.StartHook, flow: http.HTTPFlow) -> layer.CommandGenerator[None]:
+        """Tell of an event, and pause for as long as it takes."""
+        rest = self.tell(event, flow)
+        if rest is not None:
+            yield from _wait_for(rest)
+        elif event.name in THEN_BACK and self.later is not None:
+            pause = Told()
+            self.later(ToldCompleted(pause))
+            yield pause
+
+
+def _wait_for(rest: asyncio.Task[None]) -> layer.CommandGenerator[None]:
+    """Come back when all addons have been told, whatever an addon does with the event of waiting itself."""
+    while not rest.done():
+        yield UntilTold(rest)
+    if rest.cancelled() or rest.exception() is not None:
+        yield UntilTold(rest)  # never over, since our own addon waits for it in vain
+        raise RuntimeError("a request went on whose telling failed")
+
+
 class Teller:
     """Tells a manager's addons of events, as `AddonManager.handle_lifecycle` does."""
 
     def __init__(self, addons: AddonManager) -> None:
-        self._addons = addons
-        self._chain: list[Any] = []
-        self._count = 0
-        """The chain, and its length, that the following is true of; a manager adds to its list or makes a new one."""
-        self._known: dict[str, list[tuple[Callable[..., Any] | None, Any]]] = {}
-        """Event → the hooks for it, in order; or an addon that has to be asked each time."""
+        self._listeners = Listeners(addons)
+
+    def telling(self, client: connection.Client) -> Telling:
+        """Give the way to tell of what happens on a client's connection."""
+        queue = queue_of(client)
+        return Telling(self.tell, queue.later if queue is not None else None)
 
     def tell(self, event: commands.StartHook, flow: http.HTTPFlow) -> asyncio.Task[None] | None:
         """Call all hooks of an event; gives a task when one of them waits, which then calls the others too.
 
         Raises nothing: what is no Exception is raised in the task, and the event is then never over.
         """
-        hooks = self._hooks(event.name)
+        hooks = self._listeners.to(event.name)
         for hook in hooks:
             try:
                 result = hook(flow)
             except exceptions.AddonHalt:
                 break
             except Exception as error:
-                _report(error)
+                report(error)
                 continue
             except BaseException as error:
                 return _task(_fail(error))
             if result is not None and inspect.isawaitable(result):
                 return _task(self._finish(result, hooks, flow))
-        updates = list(self._hooks(UpdateHook.name))
-        return _task(self._close(updates, flow)) if updates or flow.intercepted else None
+        updates = list(self._listeners.to(UpdateHook.name))
+        return _task(_close(updates, flow)) if updates or flow.intercepted else None
 
-    async def _finish(self, first: Awaitable[None], hooks: Iterator[Callable[..., Any]], flow: http.HTTPFlow) -> None:
-        goes_on = await _call(lambda: first)
+    async def _finish(self, first: Awaitable[None], hooks: Iterator[Listener], flow: http.HTTPFlow) -> None:
+        goes_on = await call(lambda: first)
         while goes_on and (hook := next(hooks, None)) is not None:
-            goes_on = await _call(partial(hook, flow))
-        await self._close(list(self._hooks(UpdateHook.name)), flow)
-
-    async def _close(self, updates: list[Callable[..., Any]], flow: http.HTTPFlow) -> None:
-        for hook in updates:
-            if not await _call(partial(hook, [flow])):
-                break
-        if flow.intercepted:
-            await flow.wait_for_resume()
-
-    def _hooks(self, name: str) -> Iterator[Callable[..., Any]]:
-        addons = self._addons
-        if addons.chain is not self._chain or len(addons.chain) != self._count:
-            self._chain, self._count = addons.chain, len(addons.chain)
-            self._known.clear()
-        known = self._known.get(name)
-        if known is None:
-            known = self._known[name] = list(_listeners(addons.chain, name))
-        for hook, addon in known:
-            if hook is not None:
-                yield hook
-                continue
-            try:
-                found = list(_found(addon, name))
-            except Exception as error:  # of its own attributes; the addons behind it must hear all the same
-                _report(error)
-                continue
-            yield from found
+            goes_on = await call(partial(hook, flow))
+        await _close(list(self._listeners.to(UpdateHook.name)), flow)
 
 
-def _listeners(chain: list[Any], name: str) -> Iterator[tuple[Callable[..., Any] | None, Any]]:
-    for addon in chain:
-        if type(addon).__module__.startswith(_UNCHANGING) and not hasattr(addon, "addons"):
-            for hook in _found(addon, name):
-                yield hook, None
-        else:
-            yield None, addon
-
-
-def _found(addon: Any, name: str) -> Iterator[Callable[..., Any]]:
-    for part in traverse([addon]):
-        hook = getattr(part, name, None)
-        if callable(hook):
-            yield hook
-
-
-async def _call(hook: Callable[[], Any]) -> bool:
-    """Call a hook and wait for it; False when no further one shall hear of the event."""
-    try:
-        result = hook()
-        if result is not None and inspect.isawaitable(result):
-            await result
-    except exceptions.AddonHalt:
-        return False
-    except Exception as error:
-        _report(error)
-    return True
+async def _close(updates: list[Listener], flow: http.HTTPFlow) -> None:
+    for hook in updates:
+        if not await call(partial(hook, [flow])):
+            break
+    if flow.intercepted:
+        await flow.wait_for_resume()
 
 
 def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
@@ -143,12 +151,3 @@ def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
 
 async def _fail(error: BaseException) -> None:
     raise error
-
-
-def _report(error: Exception) -> None:
-    """Log what an addon raised, in mitmproxy's words; the next addon is told all the same."""
-    try:
-        with safecall():
-            raise error
-    except exceptions.OptionsError as refused:  # mitmproxy would end the task here, and leave the flow hanging
-        log.error("Addon error: %s", refused)

@@ -109,6 +109,23 @@ async def test_events_keep_their_order() -> None:
     assert heard == ["Look begins", "Look ends", *["Start begins", "Start ends"] * 2]
 
 
+async def test_what_is_for_later_comes_after_the_event_that_is_handled() -> None:
+    """A layer may hand itself an event while it handles another, and only then."""
+    heard: list[events.Event] = []
+
+    async def handle(event: events.Event) -> None:
+        heard.append(event)
+        if isinstance(event, Look):
+            queue.later(events.Start())
+            assert len(heard) == 1
+
+    queue = EventQueue(handle)
+    await queue(Look())
+    assert [type(event) for event in heard] == [Look, events.Start]
+    with pytest.raises(AssertionError, match="nothing is being handled"):
+        queue.later(Look())
+
+
 async def test_a_layer_that_panics_holds_nothing_up() -> None:
     """What is no Exception ends the task that brought the event; the events behind it are handled with the next."""
     heard: list[events.Event] = []

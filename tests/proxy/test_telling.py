@@ -19,7 +19,7 @@ from mitmproxy.proxy.layers.http._hooks import HttpRequestHook, HttpResponseHook
 from mitmproxy.test import tflow
 
 from llmcap_addon.proxy import cutting
-from llmcap_addon.proxy.telling import Teller
+from llmcap_addon.proxy.telling import Teller, Telling
 
 type Way = Callable[[commands.StartHook], Awaitable[None]]
 
@@ -267,9 +267,10 @@ class Counts:
 class Wire:
     """A connection of HTTP/1.1 through a layer of ours, without a socket."""
 
-    def __init__(self, master: Master, *, tells: bool) -> None:
-        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    def __init__(self, master: Master) -> None:
         self._master = master
+        self.counts = Counts()
+        master.addons.add(proxyserver.Proxyserver(), self.counts)
         self.client = connection.Client(
             peername=("127.0.0.1", 1),
             sockname=("127.0.0.1", 2),
@@ -279,10 +280,16 @@ class Wire:
         self.server: connection.Connection | None = None
         self.to_client = self.to_server = b""
         self._layer = cutting.CuttableHttpLayer(Context(self.client, master.options), HTTPMode.regular)
-        self._layer.tell = Teller(master.addons).tell if tells else None
+        self.closed: list[connection.Connection] = []
+        self._todo: list[events.Event] = []
+
+    def tell_at_once(self, *, everything: bool) -> None:
+        self._layer.telling = Telling(Teller(self._master.addons).tell, self._todo.append if everything else None)
 
     async def feed(self, event: events.Event) -> None:
-        todo = [event]
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        todo = self._todo
+        todo.append(event)
         while todo:
             hooks = []
             for command in self._layer.handle_event(todo.pop(0)):
@@ -291,6 +298,8 @@ class Wire:
                         self.to_client += command.data
                     else:
                         self.to_server += command.data
+                elif isinstance(command, commands.CloseConnection):
+                    self.closed.append(command.connection)
                 elif isinstance(command, commands.StartHook):
                     hooks.append(command)
                 elif isinstance(command, commands.OpenConnection):
@@ -302,12 +311,17 @@ class Wire:
                 todo.append(events.HookCompleted(hook))
 
 
-@pytest.mark.parametrize("tells", [False, True])
-async def test_pipelined_requests_are_answered_one_after_the_other(master: Master, tells: bool) -> None:
+@pytest.fixture(params=["mitmproxy's way", "some at once", "all at once"])
+def wire(request: pytest.FixtureRequest, master: Master) -> Wire:
+    """Make a connection whose events are told of in each of the ways."""
+    wire = Wire(master)
+    if request.param != "mitmproxy's way":
+        wire.tell_at_once(everything=request.param == "all at once")
+    return wire
+
+
+async def test_pipelined_requests_are_answered_one_after_the_other(wire: Wire) -> None:
     """The second is in the proxy before the first is answered, and takes the same connection to the server."""
-    counts = Counts()
-    master.addons.add(proxyserver.Proxyserver(), counts)
-    wire = Wire(master, tells=tells)
     await wire.feed(events.Start())
     for path in ("1", "2"):
         head = f"GET http://h.invalid/{path} HTTP/1.1\r\nhost: h\r\n\r\n"
@@ -318,17 +332,25 @@ async def test_pipelined_requests_are_answered_one_after_the_other(master: Maste
         await wire.feed(events.DataReceived(wire.server, answer))
     assert wire.to_client == b"".join(answers)
     assert wire.to_server.count(b"GET ") == 2
-    assert counts.heard == ["request /1", "response /1", "request /2", "response /2"]
+    assert wire.counts.heard == ["request /1", "response /1", "request /2", "response /2"]
 
 
-@pytest.mark.parametrize("tells", [False, True])
-async def test_hundreds_of_pipelined_requests_are_refused_each(master: Master, tells: bool) -> None:
+async def test_hundreds_of_pipelined_requests_are_refused_each(wire: Wire) -> None:
     """Those that we answer ourselves don't pile up in Python's stack."""
-    counts = Counts()
-    master.addons.add(proxyserver.Proxyserver(), counts)
-    wire = Wire(master, tells=tells)
     await wire.feed(events.Start())
     await wire.feed(events.DataReceived(wire.client, 400 * b"GET http://h.invalid/local HTTP/1.1\r\nhost: h\r\n\r\n"))
     assert wire.to_client.count(b"HTTP/1.1 402 ") == 400
     assert wire.to_server == b""
-    assert len(counts.heard) == 800
+    assert len(wire.counts.heard) == 800
+
+
+async def test_a_client_that_leaves_ends_its_call(wire: Wire) -> None:
+    """In the middle of an answer: its end is told once, and the server's side is closed."""
+    await wire.feed(events.Start())
+    await wire.feed(events.DataReceived(wire.client, b"GET http://h.invalid/1 HTTP/1.1\r\nhost: h\r\n\r\n"))
+    assert wire.server is not None
+    await wire.feed(events.DataReceived(wire.server, b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel"))
+    wire.client.state = connection.ConnectionState.CLOSED
+    await wire.feed(events.ConnectionClosed(wire.client))
+    assert wire.counts.heard == ["request /1", "error /1"]
+    assert wire.closed == [wire.server]
