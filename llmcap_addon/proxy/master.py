@@ -36,6 +36,8 @@ CA_FILE = "mitmproxy-ca-cert.pem"
 
 START_TIMEOUT_S = 30.0
 """A start takes about a second; making the authority's key on a slow machine takes a few more."""
+_OF_A_CHECK = {"fields", "getattr", "name", "typecheck", "check_option_type", "type"}
+"""What mitmproxy's check of its fields' types calls and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +266,6 @@ def spare_checks() -> None:
     check = getattr(http.MessageData, "__post_init__", None)  # `python -O` leaves it out
     if check is not None and set(check.__code__.co_names) <= _OF_A_CHECK:
         http.MessageData.__post_init__ = lambda _: None  # type: ignore[method-assign]
-
-
-_OF_A_CHECK = {"fields", "getattr", "name", "typecheck", "check_option_type", "type"}
 
 
 def quiet_loggers() -> None:

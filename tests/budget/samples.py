@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterable
 from typing import Any
 
 from llmcap_addon.budget.caps import Cap
-from llmcap_addon.budget.ledger import Charge, Entry, Settlement
+from llmcap_addon.budget.ledger import Charge, Entry, Settlement, Store
 from llmcap_addon.usage import Usage
 
 NOON_MS = 1_763_899_200_000
@@ -62,3 +63,16 @@ def charges(caps: Iterable[Cap], call: Entry) -> list[Charge]:
 def settlement(cost: int, **fields: Any) -> Settlement:
     values: dict[str, Any] = {"cost": cost, "usage": Usage(10, 5), "settled_at_ms": NOON_MS + 1, "status": 200}
     return Settlement(**(values | fields))
+
+
+def busy(store: Store) -> threading.Event:
+    """Keep a SQLite ledger's writing thread in a transaction until the event is set."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(_: object) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    store._writer.submit(wait)  # type: ignore[attr-defined]
+    begun.wait(10)
+    return go_on

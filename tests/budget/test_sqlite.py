@@ -9,7 +9,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from llmcap_addon.budget.stores import open_store, store_path
 from llmcap_addon.budget.stores.sqlite import MAX_QUEUED
 from llmcap_addon.budget.stores.sqlite_open import MIGRATIONS, explain
 from llmcap_addon.errors import ConfigError, StoreError
-from tests.budget.samples import NOON_MS, Clock, charges, entry, settlement
+from tests.budget.samples import NOON_MS, Clock, busy, charges, entry, settlement
 
 ROOT = Path(__file__).parents[2]
 DAILY = Cap("daily", 1_000, "day")
@@ -350,19 +349,6 @@ async def test_queue_is_bounded(ledger: Path, monkeypatch: pytest.MonkeyPatch) -
         await asyncio.gather(*waiting, settling, return_exceptions=True)
     assert await store.settle(call.id, settlement(3))
     await store.close()
-
-
-def busy(store: Store) -> threading.Event:
-    """Keep the writing thread in a transaction until the event is set."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    def wait(_: object) -> None:
-        begun.set()
-        go_on.wait(10)
-
-    store._writer.submit(wait)  # type: ignore[attr-defined]
-    begun.wait(10)
-    return go_on
 
 
 async def test_late_admissions_are_not_begun_and_late_settlements_are(

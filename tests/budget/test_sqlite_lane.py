@@ -19,7 +19,7 @@ from llmcap_addon.budget.stores.disks import is_own, kind_of
 from llmcap_addon.budget.stores.sqlite import SqliteStore
 from llmcap_addon.budget.stores.sqlite_turns import FIRST_PAUSE_S, Turns
 from llmcap_addon.errors import StoreError
-from tests.budget.samples import NOON_MS, Clock, charges, entry, settlement
+from tests.budget.samples import NOON_MS, Clock, busy, charges, entry, settlement
 
 DAILY = Cap("daily", 10_000, "day")
 LANE = "llmcap_addon.budget.stores.sqlite_lane"
@@ -178,14 +178,7 @@ async def test_what_the_thread_does_is_waited_for_only_a_moment(
     monkeypatch.setattr(f"{LANE}.HURRY_S", 0.001)
     monkeypatch.setattr(f"{TURNS}.FIRST_PAUSE_S", 60.0)
     store._writer._turns = Turns()
-    go_on, begun = threading.Event(), threading.Event()
-
-    def wait(_: object) -> None:
-        begun.set()
-        go_on.wait(10)
-
-    running = store._writer.submit(wait)
-    begun.wait(10)
+    go_on = busy(store)
     assert store._writer.at_once(lambda _: True) is None
     assert not store._writer._turns.may_begin(time.monotonic())
     call = entry()
@@ -194,25 +187,16 @@ async def test_what_the_thread_does_is_waited_for_only_a_moment(
     settling = asyncio.ensure_future(store.settle(call.id, settlement(3)))
     await asyncio.sleep(0)
     go_on.set()
-    running.result()
     assert isinstance(await reserving, Reserved)
     assert await settling
 
 
 async def test_the_loop_goes_before_what_is_queued(store: SqliteStore) -> None:
     """The thread gives way between two transactions, and does its own all the same."""
-    go_on, begun = threading.Event(), threading.Event()
-
-    def wait(_: object) -> None:
-        begun.set()
-        go_on.wait(10)
-
-    running = store._writer.submit(wait)
-    begun.wait(10)
+    go_on = busy(store)
     queued = [store._writer.submit(lambda _: True) for _ in range(3)]
     threading.Timer(0.01, go_on.set).start()
     assert store._writer.at_once(lambda _: "done") == ("done",)
-    assert running.result() is None
     assert [one.result() for one in queued] == [True] * 3
 
 
