@@ -158,17 +158,32 @@ async def test_a_balance_to_be_made_is_made_in_the_thread(store: SqliteStore) ->
     assert at_once(store.settle(call.id, settlement(1)))
 
 
-async def test_a_lock_of_another_process_is_waited_for_in_the_thread(store: SqliteStore, tmp_path: Path) -> None:
-    """The loop goes on; the operation is done when the lock is free."""
+async def test_a_lock_that_another_process_keeps_is_waited_for_in_the_thread(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop goes on, and for a while it does not try again; the operation is done when the lock is free."""
+    monkeypatch.setattr(f"{LANE}.HURRY_S", 0.001)
+    monkeypatch.setattr(f"{TURNS}.FIRST_PAUSE_S", 60.0)
+    store._writer._turns = Turns()
     other = sqlite3.connect(tmp_path / "ledger.sqlite", autocommit=True)
     other.execute("BEGIN IMMEDIATE")
     assert store._writer.at_once(lambda _: pytest.fail("it was done")) is None
+    assert not store._writer._turns.may_begin(time.monotonic())
     filling = asyncio.ensure_future(fill(store))
     await asyncio.sleep(0)
     assert not filling.done()
     other.execute("ROLLBACK")
     other.close()
     await filling
+
+
+async def test_a_lock_that_another_process_has_for_a_moment_is_waited_for(store: SqliteStore, tmp_path: Path) -> None:
+    """That takes less time than the way through the thread."""
+    other = sqlite3.connect(tmp_path / "ledger.sqlite", autocommit=True, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.01, other.execute, ["ROLLBACK"]).start()
+    assert store._writer.at_once(lambda _: "done") == ("done",)
+    other.close()
 
 
 async def test_what_the_thread_does_is_waited_for_only_a_moment(

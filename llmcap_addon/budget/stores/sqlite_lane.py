@@ -3,7 +3,7 @@
 A transaction takes less time than handing it to a thread and back, and nothing in it waits for a disk: pages go into
 the system's memory; checkpoints have a thread of their own, and so has the one commit after each that syncs the log's
 header. So an event loop may do one itself, where nothing makes it wait for more than a moment: no lock that another
-process has, no network, no log that has to be emptied, and none that was slow a moment ago; and then only for a part of
+process keeps, no network, no log that has to be emptied, and none that was slow a moment ago; and then only for a part of
 its time (`Turns`). Everything else goes through the thread. It overtakes what is queued there; of the same call that
 can only be an extension or a deferral, which then finds that the call has ended.
 """
@@ -33,6 +33,9 @@ and the balances in use."""
 _PAUSES_S = (0.000_25, 0.001)
 """Between two tries for the write lock, at first and at last. SQLite's own waiting sleeps up to 0.1 s at a time, in
 which the lock goes from one busy process to another and back: one of three was left out for 2 s."""
+_HURRIED_PAUSES_S = (0.000_05, 0.000_05)
+"""The same in an event loop: another process's transaction is over in a tenth of a millisecond, and going through the
+thread takes longer than that."""
 
 
 class Lane:
@@ -116,17 +119,17 @@ class Lane:
         is_quick, held_s = True, time.monotonic()
         tables.balances.live.is_hurried = True
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            if time.monotonic() - held_s <= HURRY_S:
+            self._begin_by(connection, held_s + HURRY_S, _HURRIED_PAUSES_S)
+            if time.monotonic() - held_s <= 2 * HURRY_S:
                 return (self._commit(connection, tables, work),)
             is_quick = False
             self._roll_back()
         except NotNow:
             self._roll_back()
         except BaseException as error:
+            is_quick = False
             if not connection.in_transaction and _is_busy(error):
                 return None
-            is_quick = False
             if (told := self._fail(error)) is error:
                 raise
             raise told from error
@@ -158,11 +161,13 @@ class Lane:
         self._failure = str(told) if isinstance(told, StoreError) else ""
         return told
 
-    def _begin_by(self, connection: sqlite3.Connection, until_s: float) -> None:
+    def _begin_by(
+        self, connection: sqlite3.Connection, until_s: float, pauses_s: tuple[float, float] = _PAUSES_S
+    ) -> None:
         if self._checkpoints is None:
             connection.execute("BEGIN")
             return
-        pause_s, longest_s = _PAUSES_S
+        pause_s, longest_s = pauses_s
         while True:
             try:
                 connection.execute("BEGIN IMMEDIATE")
