@@ -3,8 +3,8 @@
 A transaction takes less time than handing it to a thread and back, and nothing in it waits for a disk: pages go into
 the system's memory; checkpoints have a thread of their own, and so has the one commit after each that syncs the log's
 header. So an event loop may do one itself, where nothing makes it wait for more than a moment: no lock that another
-process keeps, no network, no log that has to be emptied, and none that was slow a moment ago; and then only for a part of
-its time (`Turns`). Everything else goes through the thread. It overtakes what is queued there; of the same call that
+process keeps, no network, no log that has to be emptied, and none that was slow a moment ago; and then only for a part
+of its time (`Turns`). Everything else goes through the thread. It overtakes what is queued there; of the same call that
 can only be an extension or a deferral, which then finds that the call has ended.
 """
 

@@ -14,6 +14,15 @@ from tests.bench.speed.processes import ROOT
 CONNECTIONS = 16
 SECONDS = 4.0
 MOST_CALLS = 100_000
+COUNTING = """
+import json, time
+body = {"messages": [{"role": "user", "content": "x" * 100}] * 20}
+began_ns = time.process_time_ns()
+for _ in range(20_000):
+    json.loads(json.dumps(body))
+print(time.process_time_ns() - began_ns)
+"""
+"""Work of the same kind as a proxy's, that has nothing to do with any other process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,7 @@ def measure(rounds: int) -> list[Figure]:
     name = "llmcap proxy --workers 2 ÷ --workers 1, requests a second"
     if not _has_workers():
         return [Figure(name, (), 1.8, at_least=True, note="not measured: this llmcap proxy knows no --workers")]
+    shared_nothing: list[float] = []
     with Stand() as stand:
         contenders = [stand.llmcap(FULL_CAPS, "--workers", str(number)) for number in (1, 2)]
         found: list[list[Served]] = [[], []]
@@ -41,6 +51,8 @@ def measure(rounds: int) -> list[Figure]:
                 served = _serve(stand, contender)
                 if number >= 0:  # the first round warms up
                     into.append(served)
+            if number >= 0:
+                shared_nothing.append(2 * _count(1) / _count(2))
     one, two = found
     pairs = list(zip(one, two, strict=True))
     other, idle = _mean([served.other for served in two]), _mean([max(0.0, served.idle) for served in two])
@@ -55,6 +67,7 @@ def measure(rounds: int) -> list[Figure]:
             "  the same, by CPU a request (2 × one's ÷ two's)",
             tuple(2 * a.cpu_a_call_ns / b.cpu_a_call_ns for a, b in pairs),
         ),
+        Figure("  what this machine gives two processes that share nothing, so measured", tuple(shared_nothing)),
     ]
     for word, ones in (("1 worker", one), ("2 workers", two)):
         figures.append(Figure(f"  {word}, requests a second", tuple(served.calls_a_second for served in ones)))
@@ -77,6 +90,13 @@ def _serve(stand: Stand, contender: Contender) -> Served:
         idle=1 - (measured.cpu_ns + other_ns) / whole_ns,
         other=other_ns / whole_ns,
     )
+
+
+def _count(processes: int) -> float:
+    """What so many processes need at a time, in nanoseconds of processor time each."""
+    command = [sys.executable, "-c", COUNTING]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
+    return _mean([float(one.communicate()[0]) for one in running])
 
 
 def _has_workers() -> bool:
