@@ -340,10 +340,12 @@ class Hooks:
         for a connection to its provider, so all are settled here, and what had not left by now never will.
         """
         left = {flow: exchange for flow, exchange in self._exchanges.items() if flow.client_conn is client}
+        await self._finish_left({flow: exchange for flow, exchange in left.items() if not exchange.reads_on})
         await read_on(left.values(), READ_ON_S)
-        await asyncio.gather(
-            *[self._finish(flow, _last_ending(flow, exchange), LEFT) for flow, exchange in left.items()]
-        )
+        await self._finish_left(left)
+
+    async def _finish_left(self, left: dict[http.HTTPFlow, Exchange]) -> None:
+        await asyncio.gather(*[self._finish(flow, _last_ending(flow, one), LEFT) for flow, one in left.items()])
 
     async def _finish(self, flow: http.HTTPFlow, ending: Ending, note: str) -> None:
         exchange = self._exchanges.get(flow)

@@ -20,7 +20,7 @@ from mitmproxy.hooks import UpdateHook
 from mitmproxy.proxy import commands, events, layer
 
 from llmcap_addon.proxy.addons import Listener, Listeners, call, report
-from llmcap_addon.proxy.queueing import queue_of
+from llmcap_addon.proxy.queueing import EventQueue, queue_of
 
 AT_ONCE = frozenset({"requestheaders", "request", "responseheaders"})
 """The events behind which a stream may go on at once."""
@@ -30,8 +30,6 @@ this one, so a stream pauses until they have (`Told`)."""
 
 type Tell = Callable[[commands.StartHook, http.HTTPFlow], asyncio.Task[None] | None]
 """Tells all addons of an event of this flow; gives what is still to be waited for, if anything is."""
-type Later = Callable[[events.Event], None]
-"""Hands an event to the layers once they have come back from the one that they are at."""
 
 
 @dataclass
@@ -67,33 +65,39 @@ class Telling:
     """How the streams of one connection tell of their events."""
 
     tell: Tell
-    later: Later | None = None
-    """None leaves those behind which a message ends to mitmproxy."""
+    queue: EventQueue | None = None
+    """What the connection's events go through; None leaves events behind which a message ends to mitmproxy."""
 
     def is_for(self, event: commands.StartHook) -> bool:
         """True when this event is told so. What a layer inside a stream waits for, that layer hears of itself."""
         return event.blocking is True and (
-            event.name in AT_ONCE or (event.name in THEN_BACK and self.later is not None)
+            event.name in AT_ONCE or (event.name in THEN_BACK and self.queue is not None)
         )
 
     def follow(self, event: commands.StartHook, flow: http.HTTPFlow) -> layer.CommandGenerator[None]:
         """Tell of an event, and pause for as long as it takes."""
         rest = self.tell(event, flow)
         if rest is not None:
-            yield from _wait_for(rest)
-        elif event.name in THEN_BACK and self.later is not None:
+            yield from self._wait_for(rest)
+        elif event.name in THEN_BACK and self.queue is not None:
             pause = Told()
-            self.later(ToldCompleted(pause))
+            self.queue.later(ToldCompleted(pause))
             yield pause
 
-
-def _wait_for(rest: asyncio.Task[None]) -> layer.CommandGenerator[None]:
-    """Come back when all addons have been told, whatever an addon does with the event of waiting itself."""
-    while not rest.done():
+    def _wait_for(self, rest: asyncio.Task[None]) -> layer.CommandGenerator[None]:
+        """Come back when all addons have been told."""
         yield UntilTold(rest)
-    if rest.cancelled() or rest.exception() is not None:
-        yield UntilTold(rest)  # never over, since our own addon waits for it in vain
-        raise RuntimeError("a request went on whose telling failed")
+        while not rest.done():  # nobody has waited: ours is not there any more, or one before it lets none hear
+            yield self._pause_until(rest) if self.queue is not None else UntilTold(rest)
+        if rest.cancelled() or rest.exception() is not None:
+            yield UntilTold(rest)  # never over, since our own addon waits for it in vain
+            raise RuntimeError("a request went on whose telling failed")
+
+    def _pause_until(self, rest: asyncio.Task[None]) -> Told:
+        pause, queue, loop = Told(), self.queue, asyncio.get_running_loop()
+        assert queue is not None
+        rest.add_done_callback(lambda _: loop.create_task(queue(ToldCompleted(pause))))
+        return pause
 
 
 class Teller:
@@ -104,13 +108,13 @@ class Teller:
 
     def telling(self, client: connection.Client) -> Telling:
         """Give the way to tell of what happens on a client's connection."""
-        queue = queue_of(client)
-        return Telling(self.tell, queue.later if queue is not None else None)
+        return Telling(self.tell, queue_of(client))
 
     def tell(self, event: commands.StartHook, flow: http.HTTPFlow) -> asyncio.Task[None] | None:
         """Call all hooks of an event; gives a task when one of them waits, which then calls the others too.
 
-        Raises nothing: what is no Exception is raised in the task, and the event is then never over.
+        What is no Exception is raised in the task, and the event is then never over; but Python's own ways to end the
+        process, SystemExit and KeyboardInterrupt, are raised here.
         """
         hooks = self._listeners.to(event.name)
         for hook in hooks:

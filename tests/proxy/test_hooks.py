@@ -297,6 +297,34 @@ async def test_a_call_that_waits_for_a_connection_is_void_with_its_client(proxy:
     assert isinstance(driver.to_client()[-1], ResponseProtocolError)
 
 
+async def test_a_call_that_waits_for_a_connection_is_void_while_another_is_read_on(proxy: Proxy) -> None:
+    """A client leaves two calls behind: one is billed to its end and read on, the other must not leave meanwhile."""
+    reading = proxy.driver("generativelanguage.googleapis.com")
+    await reading.request(
+        b'{"contents": [{"parts": [{"text": "Hi"}]}], "generationConfig": {"maxOutputTokens": 100}}',
+        "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
+    )
+    waiting = proxy.driver()
+    left: list[asyncio.Task[None]] = []
+
+    async def leave() -> None:
+        reading.flow.client_conn = waiting.client
+        left.append(asyncio.create_task(proxy.hooks.client_disconnected(waiting.client)))
+        for _ in range(1_000):
+            if await proxy.pending() == reading_holds:
+                return
+
+    reading_holds = await proxy.pending()
+    waiting.on_connect = leave
+    await waiting.request(REQUEST)
+    assert waiting.to_server() == []
+    assert await proxy.pending() == reading_holds > 0
+    assert not left[0].done()
+    await reading.feed(ResponseProtocolError(STREAM_ID, "server disconnected", ErrorCode.GENERIC_SERVER_ERROR))
+    await left[0]
+    assert await proxy.pending() == 0
+
+
 class Sent:
     """As much of an exchange as decides who went away."""
 

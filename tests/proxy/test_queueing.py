@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from mitmproxy.proxy import commands, events, layer, server, server_hooks
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.mode_specs import ProxyMode
 
+from llmcap_addon.proxy import queueing
 from llmcap_addon.proxy.queueing import EventQueue, queue_events
 
 
@@ -124,6 +126,62 @@ async def test_what_is_for_later_comes_after_the_event_that_is_handled() -> None
     assert [type(event) for event in heard] == [Look, events.Start]
     with pytest.raises(AssertionError, match="nothing is being handled"):
         queue.later(Look())
+
+
+class Slow:
+    """A layer that brings itself so many events, and takes long for each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        monkeypatch.setattr(queueing, "SLICE_S", 0.0)
+        self.queue = EventQueue(self._handle)
+        self.heard: list[events.Event] = []
+        self._count = count
+
+    async def _handle(self, event: events.Event) -> None:
+        self.heard.append(event)
+        time.sleep(0.000_1)  # noqa: ASYNC251  # work
+        if len(self.heard) < self._count:
+            self.queue.later(events.Start())
+
+
+async def test_many_events_of_one_connection_give_way_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop goes on meanwhile; who brings more to this connection waits until it is handled."""
+    slow = Slow(monkeypatch, 20)
+    handling = asyncio.create_task(slow.queue(events.Start()))
+    await asyncio.sleep(0)
+    assert len(slow.heard) == 1
+    bringing = asyncio.create_task(slow.queue(Look()))
+    turns = 0
+    while not bringing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 19
+    assert sum(isinstance(event, Look) for event in slow.heard) == 1
+    assert len(slow.heard) == 21
+    await handling
+
+
+@pytest.mark.parametrize("who", ["handles", "brings"])
+async def test_a_cancel_is_heard_when_all_is_handled(monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    """Whether of the task that handles the events or of one that waits behind it: nothing is lost, nor is the cancel."""
+    slow = Slow(monkeypatch, 10)
+    went_on: list[str] = []
+
+    async def bring(name: str, event: events.Event) -> None:
+        await slow.queue(event)
+        went_on.append(name)
+        await asyncio.sleep(0)
+        went_on.append(f"{name}, to its end")
+
+    tasks = {"handles": asyncio.create_task(bring("handles", events.Start()))}
+    await asyncio.sleep(0)
+    tasks["brings"] = asyncio.create_task(bring("brings", Look()))
+    await asyncio.sleep(0)
+    tasks.pop(who).cancel("gone")
+    [other] = tasks
+    await tasks[other]
+    assert len(slow.heard) == 11
+    assert sorted(went_on) == sorted(["handles", "brings", f"{other}, to its end"])
 
 
 async def test_a_layer_that_panics_holds_nothing_up() -> None:

@@ -19,6 +19,7 @@ from mitmproxy.proxy.layers.http._hooks import HttpRequestHook, HttpResponseHook
 from mitmproxy.test import tflow
 
 from llmcap_addon.proxy import cutting
+from llmcap_addon.proxy.queueing import EventQueue
 from llmcap_addon.proxy.telling import Teller, Telling
 
 type Way = Callable[[commands.StartHook], Awaitable[None]]
@@ -247,8 +248,11 @@ class Counts:
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.until: asyncio.Event | None = None
 
     async def request(self, flow: http.HTTPFlow) -> None:
+        if self.until is not None:
+            await self.until.wait()
         self.heard.append(f"request {flow.request.path}")
         if flow.request.path == "/local":
             flow.response = http.Response.make(402)
@@ -281,34 +285,35 @@ class Wire:
         self.to_client = self.to_server = b""
         self._layer = cutting.CuttableHttpLayer(Context(self.client, master.options), HTTPMode.regular)
         self.closed: list[connection.Connection] = []
-        self._todo: list[events.Event] = []
+        self._queue = EventQueue(self._handle)
+        self._hooks: set[asyncio.Task[None]] = set()
 
     def tell_at_once(self, *, everything: bool) -> None:
-        self._layer.telling = Telling(Teller(self._master.addons).tell, self._todo.append if everything else None)
+        self._layer.telling = Telling(Teller(self._master.addons).tell, self._queue if everything else None)
 
     async def feed(self, event: events.Event) -> None:
         asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
-        todo = self._todo
-        todo.append(event)
-        while todo:
-            hooks = []
-            for command in self._layer.handle_event(todo.pop(0)):
-                if isinstance(command, commands.SendData):
-                    if command.connection is self.client:
-                        self.to_client += command.data
-                    else:
-                        self.to_server += command.data
-                elif isinstance(command, commands.CloseConnection):
-                    self.closed.append(command.connection)
-                elif isinstance(command, commands.StartHook):
-                    hooks.append(command)
-                elif isinstance(command, commands.OpenConnection):
-                    self.server = command.connection
-                    self.server.state = connection.ConnectionState.OPEN
-                    todo.append(events.OpenConnectionCompleted(command, None))
-            for hook in hooks:
-                await self._master.addons.handle_lifecycle(hook)
-                todo.append(events.HookCompleted(hook))
+        await self._queue(event)
+
+    async def _handle(self, event: events.Event) -> None:
+        for command in self._layer.handle_event(event):
+            if isinstance(command, commands.SendData):
+                if command.connection is self.client:
+                    self.to_client += command.data
+                else:
+                    self.to_server += command.data
+            elif isinstance(command, commands.CloseConnection):
+                self.closed.append(command.connection)
+            elif isinstance(command, commands.StartHook):
+                self._hooks.add(asyncio.create_task(self._run(command)))
+            elif isinstance(command, commands.OpenConnection):
+                self.server = command.connection
+                self.server.state = connection.ConnectionState.OPEN
+                self._queue.later(events.OpenConnectionCompleted(command, None))
+
+    async def _run(self, hook: commands.StartHook) -> None:
+        await self._master.addons.handle_lifecycle(hook)
+        await self._queue(events.HookCompleted(hook))
 
 
 @pytest.fixture(params=["mitmproxy's way", "some at once", "all at once"])
@@ -354,3 +359,20 @@ async def test_a_client_that_leaves_ends_its_call(wire: Wire) -> None:
     await wire.feed(events.ConnectionClosed(wire.client))
     assert wire.counts.heard == ["request /1", "error /1"]
     assert wire.closed == [wire.server]
+
+
+async def test_a_slow_addon_is_waited_for_though_nobody_answers_the_event_of_waiting(wire: Wire) -> None:
+    """Our own addon was taken out, or one before it lets none behind it hear: the request goes on all the same."""
+    go_on = asyncio.Event()
+    wire.counts.until = go_on
+    await wire.feed(events.Start())
+    feeding = asyncio.create_task(
+        wire.feed(events.DataReceived(wire.client, b"GET http://h.invalid/local HTTP/1.1\r\nhost: h\r\n\r\n"))
+    )
+    assert wire.to_client == b""
+    go_on.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await feeding
+    assert wire.to_client.startswith(b"HTTP/1.1 402 ")
+    assert wire.counts.heard == ["request /local", "response /local"]

@@ -127,7 +127,7 @@ class Lane:
         except NotNow:
             self._roll_back()
         except BaseException as error:
-            is_quick = False
+            is_quick = False  # nor when another process keeps the lock: each try would hold the loop up
             if not connection.in_transaction and _is_busy(error):
                 return None
             if (told := self._fail(error)) is error:

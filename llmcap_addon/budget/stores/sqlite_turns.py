@@ -10,7 +10,8 @@ from __future__ import annotations
 QUICK_S = 0.002
 """A transaction that takes longer is not quick: 20 times what it usually takes, less than an event loop notices."""
 HURRY_S = 0.000_5
-"""One whose lock alone takes longer is given up: another thread keeps the interpreter."""
+"""So long the loop waits for its turn, and for another process's lock. What gets its lock much later is given up:
+another thread keeps the interpreter."""
 BURST_S, WINDOW_S = 0.004, 0.010
 """How much of its time an event loop spends on transactions, and of how much: thousands that are written one after the
 other, after an outage, must not hold up streams. The others go through the thread."""
