@@ -1,7 +1,7 @@
 """Who listens to an event, and calling them, in mitmproxy's order; its addon manager asks every addon each time.
 
-One thing is different: whatever fails in an addon, or in one that is inside another, all others hear. mitmproxy leaves
-out those beside it inside the same addon, and nobody hears any more after an error in an option.
+One thing is different: whatever fails in an addon, or in one that is inside another, all others hear. With mitmproxy
+those beside it inside the same addon don't, and after an OptionsError nobody does.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ class ToldCompleted(events.CommandCompleted):
 
 
 _GONE = connection.Server(address=None)
+"""In nobody's transports, ever."""
 
 
 @dataclass(frozen=True, slots=True)
